@@ -43,6 +43,11 @@ class Aside(Protocol):
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
+async def at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work on something small: where it is."""
+    return work(*args, **kwargs)
+
+
 @dataclass(slots=True)
 class Accepted:
     """A task that is in the queue, and the answer to its submit."""
@@ -153,11 +158,18 @@ def draft(
     router: Router, submission: Submission, owner: str | None, now: int
 ) -> tuple[Request, bytes]:
     """The request and the stored body of one submission."""
-    body, route = submission.body(), _decide(router, submission)
+    body = submission.body()
+    return request_of(router, submission, body, owner, now), orjson.dumps(body)
+
+
+def request_of(
+    router: Router, submission: Submission, body: dict[str, Any], owner: str | None, now: int
+) -> Request:
+    """The request of one submission, with its class."""
+    route = _decide(router, submission)
     if submission.notes:
         route["warnings"] = submission.notes
-    request = _request(submission, body, owner, now, route)
-    return request, orjson.dumps(body)
+    return _request(submission, body, owner, now, route)
 
 
 def _decide(router: Router, submission: Submission) -> dict[str, Any]:

@@ -30,9 +30,11 @@ from asyncsvc.intake.admission import (
     Key,
     Keys,
     Origin,
+    at_once,
     draft,
     drafted,
     fingerprint_of,
+    request_of,
     with_tools,
 )
 from asyncsvc.intake.quotas import Quotas
@@ -334,11 +336,12 @@ class Intake:
         submission = self._admission.named(submission)
         return NewTask(*draft(self._router, submission, owner, self._journal.now()))
 
-    def route(self, submission: Submission) -> dict[str, Any]:
-        """The routing of a submission that came now; nothing is stored. Raises RequestError."""
+    async def route(self, submission: Submission, aside: Aside = at_once) -> dict[str, Any]:
+        """The routing of a submission that came now; nothing is stored. `aside` runs what takes
+        long for a large one. Raises RequestError."""
         submission = self._admission.named(submission)
         self._admission.check_model(submission)
-        now = self._journal.now()
-        request, _ = draft(self._router, submission, None, now)
-        size, count = tokens.of_body(submission.body())
+        now, body = self._journal.now(), submission.body()
+        request = await aside(request_of, self._router, submission, body, None, now)
+        size, count = await aside(tokens.of_body, body)
         return self._scheduler.explain(request, now) | {"bytes": size, "prompt_tokens": count}

@@ -90,10 +90,10 @@ async def test_only_models_that_take_tools_serve_agents(tmp_path: Path) -> None:
             refused = await refusal(services, model=name)
             assert (refused.param, refused.status) == ("model", 422)
             assert words in str(refused)
-        found = services.services.intake.route(Submission(type="agent", content="x"))
+        found = await services.services.intake.route(Submission(type="agent", content="x"))
         rows = {row["model"]: row["eligible"] for row in found["candidates"]}
         assert rows == {"claw": False, "a": True}
-        as_chat = services.services.intake.route(Submission(content="x"))
+        as_chat = await services.services.intake.route(Submission(content="x"))
         assert all(row["eligible"] for row in as_chat["candidates"])
         assert await services.submit_fields(type="agent", content="x", model="a")
     (tmp_path / "two").mkdir()

@@ -244,12 +244,12 @@ async def test_a_single_slot_is_kept_for_real_time_work(tmp_path: Path) -> None:
 @virtual
 async def test_a_dry_run_stores_nothing_and_names_the_model(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, TWO) as services:
-        answer = services.services.intake.route(Submission(content=THINK))
+        answer = await services.services.intake.route(Submission(content=THINK))
         assert (answer["class"], answer["chosen"]) == ("reasoning", "a")
         assert answer["candidates"][1]["reason"].startswith("stands in only while")
         await asyncio.sleep(MOMENT)
         assert len(services.services.journal.live) == 0
-        pinned = services.services.intake.route(Submission(content="x", model="b"))
+        pinned = await services.services.intake.route(Submission(content="x", model="b"))
         assert (pinned["class"], pinned["chosen"]) == (None, "b")
 
 

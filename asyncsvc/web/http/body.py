@@ -22,10 +22,10 @@ from asyncsvc.errors import (
     TaskTooLarge,
     UnsupportedEncoding,
 )
-from asyncsvc.intake.admission import Aside
+from asyncsvc.intake.admission import Aside, at_once
 from asyncsvc.net.json_bounds import digits_at
 from asyncsvc.web.http import json_size as structure
-from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold, at_once
+from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold
 from asyncsvc.web.http.json_size import LONG, SHALLOW
 
 GZIP, DEFLATE = "gzip", "deflate"

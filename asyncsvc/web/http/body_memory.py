@@ -20,7 +20,7 @@ from typing import ParamSpec, TypeVar
 
 from asyncsvc import memory
 from asyncsvc.errors import Overloaded
-from asyncsvc.intake.admission import Aside
+from asyncsvc.intake.admission import Aside, at_once
 
 SMALL = 16 * 1024
 """Bytes up to which a body needs no room."""
@@ -162,8 +162,3 @@ class Bodies:
             f"{'nothing was stored' if self._what == 'bodies' else 'ask again'}",
             retry_after=wait_s,
         )
-
-
-async def at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Work on something small: where it is."""
-    return work(*args, **kwargs)

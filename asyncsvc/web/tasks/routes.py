@@ -172,7 +172,8 @@ async def route(request: Request) -> Response:
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        return JSON(parts.intake.route(await aside(read, data)))
+        submission = await aside(read, data)
+        return JSON(await parts.intake.route(submission, aside))
 
 
 @operation(scope=Permission.READ, answer=schemas.WholeTask, errors=("task_not_found",))
