@@ -26,6 +26,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.call import Call, CallState, ChunkWriter, Execution
+from asyncsvc.execution.large_bodies import LARGE_TOKENS, LargeBodies
 from asyncsvc.execution.outcome import (
     Dropped,
     Failed,
@@ -71,6 +72,7 @@ class Executor:
         self._recovery = Recovery(journal, client)
         self._recorder = Recorder(journal, scheduler, settings)
         self._steps = Steps()
+        self._large_bodies = LargeBodies(journal.store.texts, settings)
 
     # The pipeline: prepare → start → request → recover → outcome → finish ----------------------
 
@@ -134,10 +136,13 @@ class Executor:
 
     async def _attempt(self, call: Call) -> Outcome | ProviderError:
         """Everything between the permit and its end; raises only CancelledError."""
+        room, asked = 0, call.leader.request
         try:
+            if asked.tokens > LARGE_TOKENS and asked.type != "agent":
+                room = await self._large_bodies.take(call.leader)
             body = loads(await self._journal.body(call.leader))
             call.warnings = call.upstream.warnings(body["params"])
-            if call.leader.request.type == "agent":
+            if asked.type == "agent":
                 await self._start(call)
                 return await self._agents.run(call, body)
             resumed = await self._recovery.prepare(call)
@@ -156,6 +161,9 @@ class Executor:
                 return found
         except Exception as fault:
             return await self._ending(call, fault)
+        finally:
+            if room:
+                self._large_bodies.give(room)
 
     async def _start(self, call: Call) -> None:
         """Write the starts of all executions. The request counts once, in the leader's."""

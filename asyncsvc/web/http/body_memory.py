@@ -12,7 +12,6 @@ beyond the Basic Multilingual Plane), what is written of it. `FACTOR` leaves roo
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -45,9 +44,8 @@ class Hold:
 
     def shrink(self, size: int) -> None:
         """The body has turned out to be smaller."""
-        self._bodies.free += self.size - size
-        self.size = size
-        self._bodies.grant()
+        given, self.size = self.size - size, size
+        self._bodies.give(given)
 
     def release(self) -> None:
         """Give the room back; once is enough, twice does no harm."""
@@ -68,14 +66,12 @@ class Hold:
         return await self._bodies.thread(worked)
 
 
-class Bodies:
+class Bodies(memory.Room):
     """`hold` room for a body of so many bytes; `what` it is in error messages."""
 
     def __init__(self, most: int, what: str = "bodies") -> None:
-        self.most = most
+        super().__init__(most)
         self._what = what
-        self.free = most
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._lasts_s = 0.1
         """How long a body holds its room, about."""
         # One thread: what works on bodies holds Python's lock most of the time anyway.
@@ -86,22 +82,19 @@ class Bodies:
         """Room for at least one body of the largest size."""
         return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR), what)
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that wait for room."""
-        return sum(size for size, future in self._waiting if not future.done())
-
     async def hold(self, size: int, patient: bool = False) -> Hold:
         """Wait for room, first come, first served; a `patient` one as long as it takes. Raises
         Overloaded."""
         size = min(size, self.most)
-        if self.free < size or self._waiting:
+        expected = 0.0
+        if not self.has(size):
             expected = self._lasts_s * (self.waiting + size) / self.most
             if expected > PATIENCE_S and not patient:
                 raise self._full(expected)
-            await self._turn(size, expected, None if patient else PATIENCE_S)
-        else:
-            self.free -= size
+        try:
+            await self.take(size, None if patient else PATIENCE_S)
+        except TimeoutError:
+            raise self._full(max(expected, PATIENCE_S)) from None
         return Hold(self, size)
 
     @asynccontextmanager
@@ -116,32 +109,6 @@ class Bodies:
             yield hold.aside
         finally:
             hold.release()
-
-    async def _turn(self, size: int, expected: float, patience_s: float | None) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            async with asyncio.timeout(patience_s):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self.free += size  # it was given in the very moment of giving up
-            turn.cancel()
-            self.grant()
-            if isinstance(error, TimeoutError):
-                raise self._full(max(expected, PATIENCE_S)) from None
-            raise
-
-    def grant(self) -> None:
-        """Give room to those who wait, in order, as far as it goes."""
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if not turn.done():
-                if size > self.free:
-                    return
-                self.free -= size
-                turn.set_result(None)
-            self._waiting.popleft()
 
     def learn(self, seconds: float) -> None:
         """A body has held its room for so long."""
