@@ -42,7 +42,7 @@ class Room:
         return sum(size for size, future in self._waiting if not future.done())
 
     def has(self, size: int) -> bool:
-        """Whether there is room for so many bytes now, and nobody waits for it."""
+        """Whether there is room for so many bytes now, and no other waits for it."""
         return self.free >= size and not self._waiting
 
     async def take(self, size: int, within_s: float | None = None) -> None:

@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 from asyncsvc import memory
 from asyncsvc.errors import Overloaded
 from asyncsvc.intake.admission import Aside, at_once
+from asyncsvc.loop_turns import LoopTurns
 
 SMALL = 16 * 1024
 """Bytes up to which a body needs no room."""
@@ -54,9 +55,10 @@ class Hold:
         self.shrink(0)
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work, in the thread where the body is large. Raises MemoryError before the work
-        where the system has no memory for it."""
+        """Do work in a turn, or in the thread where the body is large. Raises MemoryError before
+        the work where the system has no memory for it."""
         if self.size <= ASIDE_BYTES:
+            await self._bodies.turns.next()
             return work(*args, **kwargs)
 
         def worked() -> T:
@@ -71,6 +73,7 @@ class Bodies(memory.Room):
 
     def __init__(self, most: int, what: str = "bodies") -> None:
         super().__init__(most)
+        self.turns = LoopTurns()
         self._what = what
         self._lasts_s = 0.1
         """How long a body holds its room, about."""
