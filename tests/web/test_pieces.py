@@ -1,24 +1,42 @@
 """What comes on connections at once, parsed in pieces and in turns."""
 
 import asyncio
-import time
 from typing import Any
 
+import pytest
+
 from asyncsvc.loop_turns import LoopTurns
+from asyncsvc.web.http import pieces
 from asyncsvc.web.http.pieces import LONG_PIECE, PIECE, UNPARSED_MOST, Pieces
 
 
-class Connection:
-    """A connection whose pieces take some milliseconds; it is its own transport."""
+class Clock:
+    """What `pieces` asks for the time."""
 
-    def __init__(self, turns: LoopTurns, slow_s: float = 0.0) -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.piece_s = 0.0
+        """How long a piece takes."""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pieces, "perf_counter", lambda: clock.now)
+    return clock
+
+
+class Connection:
+    """A connection whose pieces take so long by the clock; it is its own transport."""
+
+    def __init__(self, turns: LoopTurns, clock: Clock) -> None:
         self.pieces = Pieces(turns)
         self.parsed = bytearray()
         self.most_at_once = 0
         self.open = self.reading = True
         self.wanted = True
         self.read_on = asyncio.Event()
-        self._slow_s = slow_s
+        self._clock = clock
 
     @property
     def transport(self) -> Any:
@@ -30,7 +48,7 @@ class Connection:
     def parse(self, piece: bytes) -> None:
         self.most_at_once = max(self.most_at_once, len(piece))
         self.parsed += piece
-        time.sleep(self._slow_s)
+        self._clock.now += self._clock.piece_s
 
     def takes_more(self) -> bool:
         return self.open
@@ -52,9 +70,9 @@ class Connection:
 DATA = bytes(range(256)) * (10 * PIECE // 256)
 
 
-async def test_of_many_connections_one_is_parsed_in_each_turn_of_the_loop() -> None:
-    turns = LoopTurns()
-    connections = [Connection(turns, 0.002) for _ in range(4)]
+async def test_of_many_connections_one_is_parsed_in_each_turn_of_the_loop(clock: Clock) -> None:
+    clock.piece_s, turns = 0.002, LoopTurns()
+    connections = [Connection(turns, clock) for _ in range(4)]
     for each in connections:
         each.receive(DATA)
         each.receive(b"and more")
@@ -70,15 +88,15 @@ async def test_of_many_connections_one_is_parsed_in_each_turn_of_the_loop() -> N
     assert all(each.parsed == DATA + b"and more" for each in connections)
 
 
-async def test_what_is_parsed_fast_is_parsed_at_once() -> None:
-    connection = Connection(LoopTurns())
+async def test_what_is_parsed_fast_is_parsed_at_once(clock: Clock) -> None:
+    connection = Connection(LoopTurns(), clock)
     connection.receive(DATA)
     assert connection.parsed == DATA
     assert connection.most_at_once == LONG_PIECE
 
 
-async def test_no_more_is_read_than_may_wait() -> None:
-    connection = Connection(LoopTurns())
+async def test_no_more_is_read_than_may_wait(clock: Clock) -> None:
+    connection = Connection(LoopTurns(), clock)
     connection.open = False
     connection.receive(b"x" * (UNPARSED_MOST + 1))
     assert not connection.reading
@@ -88,8 +106,8 @@ async def test_no_more_is_read_than_may_wait() -> None:
     assert len(connection.parsed) == UNPARSED_MOST + 1 - len(connection.pieces)
 
 
-async def test_a_connection_that_others_have_paused_stays_so() -> None:
-    connection = Connection(LoopTurns())
+async def test_a_connection_that_others_have_paused_stays_so(clock: Clock) -> None:
+    connection = Connection(LoopTurns(), clock)
     connection.open = False
     connection.receive(b"x" * (UNPARSED_MOST + 1))
     connection.wanted = False

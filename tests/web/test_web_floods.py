@@ -33,7 +33,7 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
     "empty lines": (LIVEZ, b"\r\n" * 30_000),
     "header fields": (b"GET / HTTP/1.1\r\n", b"a:\r\n" * 15_000),
 }
-LIMIT = 4 << 20
+LIMIT = 32 << 20
 """Bytes that a client may send of a flood before it is cut; what the kernel takes comes to it."""
 GROWTH = 30 << 20
 READ_BYTES = 256 * 1024
