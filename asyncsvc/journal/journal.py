@@ -29,7 +29,7 @@ from asyncsvc.errors import (
     TaskNotFound,
 )
 from asyncsvc.journal.counters import Writes
-from asyncsvc.journal.long_results import LongResult, long_result
+from asyncsvc.journal.long_texts import LongTexts, abandoned, long_texts
 from asyncsvc.journal.subscriptions import Feed, Topics
 from asyncsvc.journal.transaction import (
     Arrival,
@@ -40,7 +40,7 @@ from asyncsvc.journal.transaction import (
     Removal,
     Transaction,
 )
-from asyncsvc.storage.entries import Event, ResultPart, Row, Tried
+from asyncsvc.storage.entries import Event, Row, Tried
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import FINISHED, Task
 
@@ -75,8 +75,8 @@ class Append:
     entries: Sequence[Entry]
     then: Callable[[Outcome], None] | None
     done: "asyncio.Future[list[Task]]"
-    long: LongResult | None = None
-    """Parts of a result that are to be written ahead."""
+    long: LongTexts | None = None
+    """Parts of texts that are to be written ahead."""
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future: the entries are on the disk, or refused."""
@@ -114,6 +114,8 @@ class Journal:
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[Append] = []
+        self._left: list[Row] = []
+        """Removes what refused appends have left; the next commit takes it along."""
         self._settled: list[tuple[Append, Outcome]] = []
         """Committed or refused, with futures that are not resolved yet; never left so while the
         journal waits for anything but a commit."""
@@ -164,8 +166,8 @@ class Journal:
         done: asyncio.Future[list[Task]] = self._loop.create_future()
         append = Append(entries, then, done)
         for entry in entries:
-            if isinstance(entry, Change) and entry.result is not None:
-                append.long = long_result(entries, self.live.get)
+            if isinstance(entry, NewTask) or (isinstance(entry, Change) and entry.result):
+                append.long = long_texts(entries, self.live.get)
                 break
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
@@ -268,11 +270,11 @@ class Journal:
             if not isinstance(error, StorageUnavailable | StaleLease):
                 log.exception("a commit failed")
                 error = StorageUnavailable(f"internal: {error}")
-            self._settled += [(append, error) for append in batch + ahead[:1]]
+            self._refuse(batch + ahead[:1], error)
             ahead = ahead[1:]
         self._waiting[:0] = ahead
 
-    async def _commit(self, appends: list[Append], part: ResultPart | None) -> None:
+    async def _commit(self, appends: list[Append], part: Row | None) -> None:
         uncached_tasks = await self._uncached_tasks(appends)
         transaction = Transaction(
             (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))
@@ -293,15 +295,16 @@ class Journal:
                 outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.
-                refusal = StorageUnavailable(f"this cannot be stored: {error}")
-                outcomes.append((append, refusal))
+                self._refuse([append], StorageUnavailable(f"this cannot be stored: {error}"))
         if accepted:
-            commit = transaction.finish()
+            commit, left = transaction.finish(), len(self._left)
+            commit.rows += self._left
             with self.writes:
                 committing = self.store.commit(commit)
                 if self._settled:
                     self._notify()
                 await committing
+            del self._left[:left]
             self._publish(transaction)
         # A refusal waits as well: it may rest on what the batch makes of the task.
         self._settled += outcomes
@@ -309,6 +312,11 @@ class Journal:
             self._forgot_at = transaction.at
             self._notify()
             await self.store.upkeep.forget_calls(transaction.at - self.keep_calls_ms)
+
+    def _refuse(self, appends: list[Append], error: AsyncsvcError) -> None:
+        for append in appends:
+            self._settled.append((append, error))
+            self._left += abandoned(append.entries)
 
     def _notify(self) -> None:
         """Resolve the appends that are done, in their order."""
@@ -351,8 +359,10 @@ class Journal:
                 del self._ended[next(iter(self._ended))]
             if task.request.callback_url is not None:
                 self.owed.set()
+        in_parts = transaction.commit.body_rests
         for task_id, body in transaction.bodies.items():
-            if len(body) <= NEW_BODY_BYTES and task_id in self.live:
+            live = self.live.get(task_id)
+            if live is not None and len(body) <= NEW_BODY_BYTES and live.n not in in_parts:
                 self._bodies[task_id] = body
                 if len(self._bodies) > NEW_BODIES:
                     del self._bodies[next(iter(self._bodies))]
@@ -361,7 +371,7 @@ class Journal:
         self.feed.publish(events)
 
 
-def _written_ahead(batch: list[Append]) -> tuple[list[Append], list[Append], ResultPart | None]:
+def _written_ahead(batch: list[Append]) -> tuple[list[Append], list[Append], Row | None]:
     """The appends that are ready; those that are not, and a part of the first of these."""
     ahead = [append for append in batch if append.long is not None]
     if not ahead:

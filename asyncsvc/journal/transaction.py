@@ -33,12 +33,14 @@ WRITTEN = frozenset({EventType.CHUNK, EventType.REASONING})
 @dataclass(slots=True)
 class NewTask:
     """A task to be stored. `key` is (idempotency key, fingerprint, first answers), and stands for
-    so many tasks: this one and those that follow in the same append."""
+    so many tasks: this one and those that follow in the same append. `rest`: how many bytes that
+    follow on `body` are stored already."""
 
     request: Request
     body: bytes
     key: tuple[str, str, str] | None = None
     count: int = 1
+    rest: int = 0
 
 
 @dataclass(slots=True)
@@ -182,6 +184,8 @@ class Transaction:
         self.commit.events.append(event)
         self.tasks[request.id] = task
         self.bodies[request.id] = entry.body
+        if entry.rest:
+            self.commit.body_rests[task.n] = entry.rest
         if entry.key is not None:
             key, fingerprint, answer = entry.key
             last_n = self.n + entry.count - 1

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from asyncsvc.storage.columns import RESULT
+from asyncsvc.storage.columns import BODY, RESULT
 from asyncsvc.storage.migrations import connected
 
 UNREADABLE = sqlite3.Error
@@ -139,7 +139,7 @@ def lives(database: Path) -> list[Life]:
         ):
             events[n].append((*event, orjson.loads(data)))
         rows = connection.execute(
-            f"SELECT tasks.n, id, state, attempts, starts, error, body, {RESULT} FROM tasks "
+            f"SELECT tasks.n, id, state, attempts, starts, error, {BODY}, {RESULT} FROM tasks "
             "JOIN bodies ON bodies.task_n = tasks.n LEFT JOIN results ON results.task_n = tasks.n"
         )
         return [

@@ -139,10 +139,16 @@ UPDATE_TASK = (
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
 RESULT = (
-    "iif(rest > 0, result || (SELECT group_concat(part, '') FROM (SELECT part FROM result_parts "
-    "WHERE result_parts.task_n = results.task_n ORDER BY at)), result)"
+    "iif(results.rest > 0, result || (SELECT group_concat(part, '') FROM (SELECT part "
+    "FROM result_parts WHERE result_parts.task_n = results.task_n ORDER BY at)), result)"
 )
 """A whole result, of a row of `results`."""
+BODY = (
+    "iif(bodies.rest > 0, CAST(CAST(body AS TEXT) || (SELECT group_concat(CAST(part AS TEXT), '') "
+    "FROM (SELECT part FROM body_parts WHERE body_parts.task_id = tasks.id ORDER BY at)) AS BLOB), "
+    "body)"
+)
+"""A whole body, of a row of `bodies` beside that of its task."""
 
 
 class _Values:

@@ -22,7 +22,14 @@ from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.storage import own_files
-from asyncsvc.storage.columns import CREATE_NEW_TASKS, RESULT, SELECT_TASK, TASK_COLUMNS, task_of
+from asyncsvc.storage.columns import (
+    BODY,
+    CREATE_NEW_TASKS,
+    RESULT,
+    SELECT_TASK,
+    TASK_COLUMNS,
+    task_of,
+)
 from asyncsvc.storage.connection import READ_PRAGMAS, Reader, Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
@@ -48,6 +55,10 @@ from asyncsvc.tasks.state import UNFINISHED, Task
 
 VERSION = sqlite3.sqlite_version
 READERS = 2
+DELETE_LEFT_PARTS = (
+    "DELETE FROM body_parts WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE id = task_id)"
+)
+"""Parts of bodies whose task was never stored: the process ended in between."""
 READER_STATEMENTS = 256
 EXPORTED_TASKS = 200
 EXPORTED_BYTES = 4 << 20
@@ -115,7 +126,7 @@ class Database:
         connections.push_async_callback(writer.close)
         own_files.close_to_others(path)  # now it is known to be ours
         try:
-            for statement in CREATE_NEW_TASKS:
+            for statement in (*CREATE_NEW_TASKS, DELETE_LEFT_PARTS):
                 await writer.execute(statement)
             enter = connections.enter_async_context
             readers = [await enter(_reader(path)) for _ in range(READERS)]
@@ -186,8 +197,14 @@ class Database:
         return [task_of(row, row[-1]) for row in rows]
 
     async def body(self, n: int) -> bytes:
-        rows = await self._read("SELECT body FROM bodies WHERE task_n = ?", (n,))
-        found = bytes(rows[0][0]) if rows else b"{}"
+        rows = await self._read(
+            "SELECT body, 0 AS at FROM bodies WHERE task_n = ?1 UNION ALL "
+            "SELECT part, at FROM body_parts WHERE task_id = "
+            "(SELECT id FROM tasks JOIN bodies ON task_n = n WHERE n = ?1 AND rest > 0) "
+            "ORDER BY at",
+            (n,),
+        )
+        found = b"".join([row[0] for row in rows]) or b"{}"
         memory.expect(len(found))
         return found
 
@@ -308,7 +325,8 @@ class Database:
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
         where += " AND ?3 IS NULL" if owner is None else " AND owner = ?3"
         sizes = await unlimited(
-            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result) + rest, 0) FROM tasks "
+            "SELECT n, LENGTH(body) + bodies.rest + COALESCE(LENGTH(result) + results.rest, 0) "
+            "FROM tasks "
             "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
             f"WHERE n > ?1 {where} ORDER BY n LIMIT {EXPORTED_TASKS}",
             (after, state, owner),
@@ -319,7 +337,7 @@ class Database:
                 break
             last, held = n, held + size
         rows = await unlimited(
-            f"{SELECT_TASK}, body, {RESULT} FROM tasks JOIN bodies ON bodies.task_n = n "
+            f"{SELECT_TASK}, {BODY}, {RESULT} FROM tasks JOIN bodies ON bodies.task_n = n "
             f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?4 ORDER BY n",
             (after, state, owner, last),
         )

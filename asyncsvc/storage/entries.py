@@ -339,6 +339,25 @@ class ResultPart(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class BodyPart(Row):
+    """A piece of the long body of a task that is not stored yet: `at` is the byte of the whole body
+    with which it begins. It counts when the task is stored."""
+
+    task_id: str
+    at: int
+    part: bytes
+    durable: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPartsRemoved(Row):
+    """The pieces of the body of a task that was refused go."""
+
+    task_id: str
+    durable: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class KeyUsed(Row):
     """An idempotency key has made something that is no task, with this id."""
 
@@ -386,6 +405,8 @@ class Commit:
     rests: dict[int, int] = field(default_factory=dict)
     """How many bytes of a result, by the task's number, earlier commits wrote as `ResultPart`;
     `results` has its beginning."""
+    body_rests: dict[int, int] = field(default_factory=dict)
+    """The same of bodies as `BodyPart`; `created` has their beginnings."""
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     """(account, ms, estimated tokens) of starts that a rate window counts."""
     keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
@@ -412,6 +433,7 @@ class Commit:
         self.events += later.events
         self.results |= later.results
         self.rests |= later.rests
+        self.body_rests |= later.body_rests
         self.calls += later.calls
         self.keys += later.keys
         self.values |= later.values

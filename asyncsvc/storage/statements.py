@@ -26,6 +26,8 @@ from asyncsvc.storage.columns import (
     usual_row,
 )
 from asyncsvc.storage.entries import (
+    BodyPart,
+    BodyPartsRemoved,
     CallsBounded,
     Commit,
     KeyUsed,
@@ -69,6 +71,20 @@ def _(row: ResultPart, connection: sqlite3.Connection) -> None:
 
 
 @write_row.register
+def _(row: BodyPart, connection: sqlite3.Connection) -> None:
+    sql = "INSERT INTO body_parts (task_id, at, part) SELECT ?, ?, ? WHERE ?"
+    insert_large(connection, sql, (row.task_id, row.at, row.part))
+
+
+@write_row.register
+def _(row: BodyPartsRemoved, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM body_parts WHERE task_id = ?1 AND ?1 NOT IN (SELECT id FROM tasks)",
+        (row.task_id,),
+    )
+
+
+@write_row.register
 def _(row: KeyUsed, connection: sqlite3.Connection) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO idempotency (key, fingerprint, made, answer) VALUES (?, ?, ?, ?)",
@@ -87,8 +103,9 @@ def only_new_tasks(commit: Commit) -> bool:
     created, events = commit.created, commit.events
     if len(created) != len(events) or len(created) > ROWS_MOST:
         return False
-    tasks = commit.changed or commit.renewed or commit.results or commit.deleted
-    if tasks or commit.calls or commit.keys or commit.values or commit.rows or commit.tried:
+    if commit.changed or commit.renewed or commit.results or commit.deleted or commit.body_rests:
+        return False
+    if commit.calls or commit.keys or commit.values or commit.rows or commit.tried:
         return False
     return all(
         task.n == event.task_n
@@ -136,7 +153,7 @@ def write(connection: sqlite3.Connection, commit: Commit) -> None:
         write_row(row, connection)
     if commit.deleted:
         gone = [(n,) for n in commit.deleted]
-        connection.executemany("DELETE FROM tasks WHERE n = ?", gone)
+        delete_tasks(connection, gone)
         connection.executemany("DELETE FROM events WHERE task_n = ?", gone)
     if commit.values:
         _write_values(connection, commit)
@@ -145,8 +162,9 @@ def write(connection: sqlite3.Connection, commit: Commit) -> None:
 def _write_tasks(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.created:
         _insert(connection, INSERT_TASK, [task_row(task) for task, _ in commit.created])
-        bodies = [(task.n, body) for task, body in commit.created]
-        _insert_texts(connection, "INSERT INTO bodies (task_n, body)", bodies)
+        rests = commit.body_rests
+        bodies = [(task.n, rests.get(task.n, 0), body) for task, body in commit.created]
+        _insert_texts(connection, "INSERT INTO bodies (task_n, rest, body)", bodies)
     if commit.changed:
         rows = [
             (*changing_row(task), task.n, before.version, before.epoch)
@@ -171,6 +189,16 @@ def _check_epoch(connection: sqlite3.Connection, n: int, epoch: int) -> None:
     row = connection.execute("SELECT state, epoch FROM tasks WHERE n = ?", (n,)).fetchone()
     if row is not None and row[1] != epoch:
         raise StaleLease(row[0])
+
+
+def delete_tasks(connection: sqlite3.Connection, gone: Sequence[tuple[int]]) -> None:
+    """Delete the tasks of these numbers, with all that belongs to them but their events."""
+    connection.executemany(
+        "DELETE FROM body_parts WHERE task_id = "
+        "(SELECT id FROM tasks JOIN bodies ON task_n = n WHERE n = ? AND rest > 0)",
+        gone,
+    )
+    connection.executemany("DELETE FROM tasks WHERE n = ?", gone)
 
 
 def _write_results(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import cycle, islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from asyncsvc.errors import ReadRefused
 from asyncsvc.storage.connection import Reader
@@ -36,12 +36,10 @@ class SQLiteTexts:
         self._refusals = refusals
 
     async def body(self, n: int, at: int = 0) -> Piece | None:
-        return await self._run(
-            lambda db: _at_once(db, lambda _: _piece(db, "bodies", "body", n, at))
-        )
+        return await self._run(lambda db: _at_once(db, lambda _: _piece(db, BODY, n, at)))
 
     async def result(self, n: int, at: int = 0, version: int | None = None) -> Piece | None:
-        piece = await self._run(lambda db: _at_once(db, lambda _: _piece_of_result(db, n, at)))
+        piece = await self._run(lambda db: _at_once(db, lambda _: _piece(db, RESULT, n, at)))
         if version is not None and (piece is None or piece.version != version):
             raise ReadRefused("the task was started anew while its result was being read")
         return piece
@@ -108,36 +106,35 @@ def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection]
         connection.execute("COMMIT")
 
 
-def _piece(
-    connection: sqlite3.Connection, table: str, column: str, n: int, at: int
-) -> Piece | None:
+class _InParts(NamedTuple):
+    """A text of which all but the beginning may be stored in parts."""
+
+    table: str
+    column: str
+    parts: str
+    """The rows of its parts, by the number of the task."""
+
+
+BODY = _InParts("bodies", "body", "body_parts WHERE task_id = (SELECT id FROM tasks WHERE n = ?1)")
+RESULT = _InParts("results", "result", "result_parts WHERE task_n = ?1")
+
+
+def _piece(connection: sqlite3.Connection, text: _InParts, n: int, at: int) -> Piece | None:
     """The bytes of a text from the offset `at`; None where there is no such text. Call it in a
     transaction."""
-    sql = f"SELECT version FROM tasks JOIN {table} ON task_n = n WHERE n = ?"
+    sql = f"SELECT version, rest FROM tasks JOIN {text.table} ON task_n = n WHERE n = ?"
     found = connection.execute(sql, (n,)).fetchone()
     if found is None:
         return None
-    with connection.blobopen(table, column, n, readonly=True) as text:
-        text.seek(min(at, len(text)))
-        return Piece(text.read(PIECE_BYTES), at, len(text), found[0])
-
-
-def _piece_of_result(connection: sqlite3.Connection, n: int, at: int) -> Piece | None:
-    """The same of a result, of which all but the beginning may be stored in parts."""
-    sql = "SELECT rest FROM results WHERE task_n = ?"
-    (rest,) = connection.execute(sql, (n,)).fetchone() or (0,)
-    first = _piece(connection, "results", "result", n, at)
-    if first is None or not rest:
-        return first
-    size = first.size + rest
-    if at < first.size:
-        return first._replace(size=size)
-    sql = (
-        "SELECT at, CAST(part AS BLOB) FROM result_parts "
-        "WHERE task_n = ? AND at <= ? ORDER BY at DESC LIMIT 1"
-    )
+    version, rest = found
+    with connection.blobopen(text.table, text.column, n, readonly=True) as begin:
+        size = len(begin) + rest
+        if at < len(begin) or not rest:
+            begin.seek(min(at, len(begin)))
+            return Piece(begin.read(PIECE_BYTES), at, size, version)
+    sql = f"SELECT at, CAST(part AS BLOB) FROM {text.parts} AND at <= ?2 ORDER BY at DESC LIMIT 1"
     begins, part = connection.execute(sql, (n, at)).fetchone()
-    return first._replace(data=part[at - begins :], size=size)
+    return Piece(part[at - begins :], at, size, version)
 
 
 def _within(rows: Iterable[Row], data: int) -> Iterator[Row]:

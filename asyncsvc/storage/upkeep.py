@@ -24,6 +24,7 @@ from asyncsvc.storage.lock import OpenedFiles
 from asyncsvc.storage.migrations import length
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.room import DiskRoom
+from asyncsvc.storage.statements import delete_tasks
 
 T = TypeVar("T")
 Execute = Callable[[str], Awaitable[Any]]
@@ -133,7 +134,7 @@ def _events(db: sqlite3.Connection) -> int:
 
 def _tasks(db: sqlite3.Connection, before: int) -> int:
     rows = db.execute(
-        "SELECT n, COALESCE((SELECT LENGTH(body) FROM bodies WHERE task_n = n), 0) + "
+        "SELECT n, COALESCE((SELECT LENGTH(body) + rest FROM bodies WHERE task_n = n), 0) + "
         "COALESCE((SELECT rest FROM results WHERE task_n = n), 0) FROM tasks "
         "WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
         (before, TASKS_AT_ONCE),
@@ -147,7 +148,7 @@ def _tasks(db: sqlite3.Connection, before: int) -> int:
         doomed.append((n,))
     if doomed:
         db.executemany("INSERT INTO purged VALUES (?)", doomed)
-        db.executemany("DELETE FROM tasks WHERE n = ?", doomed)
+        delete_tasks(db, doomed)
     return len(doomed)
 
 

@@ -16,7 +16,8 @@ from asyncsvc.storage.statements import write_row
 from asyncsvc.tasks.state import Task
 
 _SIZE = (
-    "COALESCE((SELECT length(body) FROM bodies WHERE bodies.task_n = callbacks.task_n), 0) + "
+    "COALESCE((SELECT length(body) + rest FROM bodies "
+    "WHERE bodies.task_n = callbacks.task_n), 0) + "
     "COALESCE((SELECT length(CAST(result AS BLOB)) + rest FROM results "
     "WHERE results.task_n = callbacks.task_n), 0)"
 )

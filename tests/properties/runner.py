@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from asyncsvc.journal import long_results
-from asyncsvc.journal.long_results import PART_CHARS
+from asyncsvc.journal import long_texts
+from asyncsvc.journal.long_texts import PART_BYTES, PART_CHARS
 from asyncsvc.routing.classifier import Classifier
 from tests.memory import folder as in_memory
 from tests.properties.lives import law
@@ -67,8 +67,10 @@ def tell(story: Story) -> Counter[str]:
             "asyncsvc.clock.os", SimpleNamespace(urandom=lambda _: next(ids).to_bytes(10, "little"))
         ),
         patch.object(Classifier, "builtin", lambda: CLASSIFIER),
-        # In half of the stories most results are long ones, which are stored in parts.
-        patch.object(long_results, "PART_CHARS", 3 if len(story.steps) % 2 else PART_CHARS),
+        # In half of the stories most results are long ones, which are stored in parts; in another
+        # half most bodies.
+        patch.object(long_texts, "PART_CHARS", 3 if len(story.steps) % 2 else PART_CHARS),
+        patch.object(long_texts, "PART_BYTES", 30 if len(story.steps) % 4 < 2 else PART_BYTES),
         still(story.turns, disk),
     ):
         telling: list[Telling] = []

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.journal import long_results
+from asyncsvc.journal import long_texts
 from asyncsvc.journal.journal import Change, Journal, Removal
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, create
 from tests.builders import (
@@ -328,7 +328,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
                 await journal.append(ended(task_id, LONG))
             return path.read_bytes(), path.with_name("x.db-wal").read_bytes()
 
-    with patch.object(long_results, "PART_CHARS", 400):
+    with patch.multiple(long_texts, PART_CHARS=400, PART_BYTES=400):
         return asyncio.run(work())
 
 
@@ -354,10 +354,10 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from asyncsvc.journal import long_results
+from asyncsvc.journal import long_texts
 from tests.builders import begun, ended, journal_at, new_task, streamed
 
-long_results.PART_CHARS = 1
+long_texts.PART_CHARS = long_texts.PART_BYTES = 1
 
 async def work():
     async with journal_at(Path(sys.argv[1])) as journal:

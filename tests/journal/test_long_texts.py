@@ -1,17 +1,19 @@
-"""Long results are stored in parts, ahead of the commit that ends their task."""
+"""Long texts are stored in parts: results ahead of the commit that ends their task, bodies ahead of
+the one that stores it."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from asyncsvc.errors import IllegalTransition, StorageUnavailable
-from asyncsvc.journal import long_results
-from asyncsvc.journal.journal import Change, Journal
+from asyncsvc.journal import long_texts
+from asyncsvc.journal.journal import Change, Journal, Removal
 from asyncsvc.storage import texts
-from asyncsvc.storage.entries import ResultPart
+from asyncsvc.storage.entries import BodyPart, Piece, ResultPart, Row
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, State, status
 from tests.builders import Commits, begun, ended, journal_at, live_through, new_task, rows
@@ -22,7 +24,8 @@ ALPHABETS = ("ab", "é", "漢字", "a😀é", "\0x", '"\\\n')
 
 @pytest.fixture
 async def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
-    monkeypatch.setattr(long_results, "PART_CHARS", PART)
+    monkeypatch.setattr(long_texts, "PART_CHARS", PART)
+    monkeypatch.setattr(long_texts, "PART_BYTES", PART)
     async with journal_at(tmp_path / "x.db") as journal:
         yield journal
 
@@ -37,21 +40,38 @@ async def running(journal: Journal, *ids: str) -> None:
         await journal.append(begun(task_id))
 
 
-async def in_pieces(store: Store, n: int) -> str:
-    """A result, as a client reads it that takes a piece at a time."""
+async def gathered(read: Callable[[int], Awaitable[Piece | None]]) -> bytes:
+    """A text, as a client reads it that takes a piece at a time from an offset."""
     data, size = b"", 1
     while len(data) < size:
-        piece = await store.texts.result(n, len(data))
+        piece = await read(len(data))
         assert piece is not None
         assert piece.at == len(data)
         assert piece.data
         data, size = data + piece.data, piece.size
     assert len(data) == size
-    return data.decode()
+    return data
 
 
-def parts(commits: Commits) -> list[list[ResultPart]]:
-    return [[row for row in one.rows if isinstance(row, ResultPart)] for one in commits.batches]
+async def in_pieces(store: Store, n: int) -> str:
+    return (await gathered(partial(store.texts.result, n))).decode()
+
+
+async def body_in_pieces(store: Store, n: int) -> bytes:
+    return await gathered(partial(store.texts.body, n))
+
+
+def parts(commits: Commits) -> list[list[Row]]:
+    kinds = (ResultPart, BodyPart)
+    return [[row for row in one.rows if isinstance(row, kinds)] for one in commits.batches]
+
+
+def body_of(length: int) -> bytes:
+    return bytes(b"0123456789" * (length // 10 + 1))[:length]
+
+
+def parts_left(journal: Journal) -> list[tuple[int]]:
+    return rows(journal.store, "SELECT at FROM body_parts ORDER BY at")
 
 
 @pytest.mark.parametrize("length", [1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1, 100])
@@ -150,7 +170,7 @@ async def test_a_task_that_begins_anew_has_no_part_of_the_earlier_result(
 async def test_a_service_that_stops_writes_all_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long_results, "PART_CHARS", PART)
+    monkeypatch.setattr(long_texts, "PART_CHARS", PART)
     async with journal_at(tmp_path / "x.db") as journal:
         await running(journal, "t1")
         end = journal.append(ended("t1", text_of(40 * PART)))
@@ -172,3 +192,74 @@ async def test_half_a_character_refuses_its_append_alone(journal: Journal) -> No
     with pytest.raises(StorageUnavailable):
         await end
     assert journal.live.keys() == {"t1"}
+
+
+@pytest.mark.parametrize("length", [1, PART, PART + 1, 3 * PART, 3 * PART + 1, 100])
+@pytest.mark.parametrize("piece", [3, 1000])
+async def test_a_body_is_read_as_it_was_written(
+    journal: Journal, length: int, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "PIECE_BYTES", piece)
+    (task,) = await journal.append(new_task("t1", body_of(length)))
+    assert await journal.body(task) == await journal.store.body(1) == body_of(length)
+    assert await body_in_pieces(journal.store, 1) == body_of(length)
+    ((_, exported, _, _),) = await journal.store.exported(0, None, None)
+    assert exported == body_of(length)
+    assert len(parts_left(journal)) == (length - 1) // PART
+
+
+async def test_submits_wait_for_a_part_of_a_body_and_not_for_the_whole(journal: Journal) -> None:
+    commits = Commits(journal.store)
+    large = journal.append(
+        new_task("t1", body_of(3 * PART)), new_task("t2"), new_task("t3", body_of(4 * PART))
+    )
+    await commits.began.wait()
+    await journal.append(new_task("t4"))
+    assert not large.done()
+    await large
+    assert [len(one) for one in parts(commits)] == [1] * 5 + [0]
+    assert [one.durable for one in commits.batches] == [False, True, False, False, False, True]
+    bodies = [await journal.store.body(journal.live[one].n) for one in ("t1", "t2", "t3")]
+    assert bodies == [body_of(3 * PART), b"{}", body_of(4 * PART)]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+async def test_a_task_that_is_refused_leaves_no_part_of_its_body(
+    journal: Journal, after: int
+) -> None:
+    commits = Commits(journal.store)
+    commits.refuse(after=after)
+    with pytest.raises(StorageUnavailable):
+        await journal.append(new_task("t1", body_of(4 * PART)))
+    commits.refusal = None
+    await journal.append(new_task("t2"))
+    await journal.append(new_task("t3", body_of(3 * PART)))
+    assert len(parts_left(journal)) == 2
+    assert await journal.store.body(journal.live["t3"].n) == body_of(3 * PART)
+
+
+async def test_parts_of_a_task_that_was_never_stored_go_with_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_texts, "PART_BYTES", PART)
+    async with journal_at(tmp_path / "x.db") as journal:
+        await journal.append(new_task("t1", body_of(3 * PART)))
+        await journal.append(BodyPart("never", PART, b"left"))
+        assert len(parts_left(journal)) == 3
+    async with journal_at(tmp_path / "x.db") as journal:
+        assert len(parts_left(journal)) == 2
+        assert await journal.store.body(1) == body_of(3 * PART)
+
+
+@pytest.mark.parametrize("purged", [False, True])
+async def test_a_task_that_goes_takes_the_parts_of_its_body_with_it(
+    journal: Journal, purged: bool
+) -> None:
+    await journal.append(new_task("other", body_of(2 * PART)))
+    await journal.append(new_task("t1", body_of(5 * PART)), begun("t1"))
+    await journal.append(ended("t1", "done"))
+    if purged:
+        assert await journal.store.upkeep.purge(1 << 60)
+    else:
+        await journal.append(Removal("t1"))
+    assert len(parts_left(journal)) == 1
