@@ -118,6 +118,8 @@ class Resource(Route):
                 response = await function(Request(scope, receive, send))
             except Exception as error:
                 response = errors.answer(scope, error)
+                # Refused requests cost their client nothing: a flood of them is answered in turns.
+                await scope["state"]["services"].turns.next()
         await deliver(response, scope, receive, send)
 
     async def _options(self, _: Request) -> Response:
