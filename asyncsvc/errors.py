@@ -458,3 +458,12 @@ class MaxSteps(ProviderError):
 
     code = "max_steps"
     again, trips = False, False
+
+
+def without_frames(error: BaseException) -> None:
+    """Forget through which calls an error and its causes came. Their frames hold what was read, and
+    often what holds the error: a cycle that waits for the garbage collector."""
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__

@@ -32,6 +32,7 @@ from asyncsvc.errors import (
     UpstreamInvalid,
     UpstreamRejected,
     UpstreamTooLarge,
+    without_frames,
 )
 from asyncsvc.limits.headers import rate_headers
 from asyncsvc.loop_turns import LoopTurns
@@ -50,7 +51,6 @@ from asyncsvc.providers.connections import (
     Forgotten,
     Losses,
     body_of,
-    without_frames,
 )
 from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.explained import broken, explained, unconnected

@@ -181,16 +181,6 @@ def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[by
     return parts
 
 
-def without_frames(error: BaseException) -> None:
-    """Forget through which calls an error and its causes came. Their frames hold what was read, and
-    a stream of aiohttp that failed holds the error: a cycle that waits for the garbage collector.
-    """
-    found: BaseException | None = error
-    while found is not None:
-        found.__traceback__ = None
-        found = found.__cause__ or found.__context__
-
-
 KEPT_S = 30.0
 """How long a connection may be idle and still be used again."""
 MOST_LOST = 2

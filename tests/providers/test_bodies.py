@@ -10,14 +10,13 @@ from itertools import chain
 import httpx
 import pytest
 
-from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
+from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge, without_frames
 from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.providers.connections import (
     AROUND,
     PIECE_BYTES,
     body_of,
     inflaters,
-    without_frames,
 )
 
 MB = 1024 * 1024

@@ -13,6 +13,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from asyncsvc.errors import without_frames
 from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.web.http.pieces import Pieces
 from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, REFUSED, TOO_BIG, WRITE
@@ -114,6 +115,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # wait for the garbage collector.
         self.pieces.drop(self)
         self.conn.receive_eof()
+        self.conn.parser.close()
+        if self.conn.parser_exc is not None:
+            without_frames(self.conn.parser_exc)
         self.frames = []
         if self.when_lost is not None:
             self.when_lost()
