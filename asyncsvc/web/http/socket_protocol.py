@@ -34,6 +34,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**parts)
         self.pieces = Pieces(LoopTurns())
         """Their turns are replaced by those of all connections."""
+        self._extensions: dict[str, object] = {}
+        """Of the scope: they hold this connection."""
         self._control = 0
         self._control_since = 0.0
 
@@ -62,9 +64,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[CLOSE] = self.close_now
-            extensions[WRITE] = self.write_now
+            self._extensions = cast(dict[str, object], self.scope["extensions"])
+            self._extensions |= {CLOSE: self.close_now, WRITE: self.write_now}
 
     def handle_ping(self) -> None:
         if self._is_flooded():
@@ -111,8 +112,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # The parser of `websockets` refers to itself: what it holds of a frame of megabytes would
-        # wait for the garbage collector.
+        # What refers to itself, as the parser of `websockets` with all that it holds of a frame of
+        # megabytes, would wait for the garbage collector.
+        self._extensions.clear()
         self.pieces.drop(self)
         self.conn.receive_eof()
         self.conn.parser.close()
