@@ -1,6 +1,8 @@
 """Floods on one connection: trailers, framing, pipelined requests, WebSocket frames."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 
 from asyncsvc.web.http.connections import PIPELINED
 from asyncsvc.web.http.pieces import UNPARSED_MOST, Parsing, Pieces
-from asyncsvc.web.http.socket_protocol import CONTROL_MOST, FRAGMENTS_MOST
+from asyncsvc.web.http.socket_protocol import CONTROL_MOST, FRAGMENTS_MOST, SocketProtocol
 from tests.polling import until
 from tests.web.serving import Service, serving
 from tests.web.wire import Wire, chunked, head, post, wire
@@ -262,3 +264,36 @@ async def test_messages_that_are_not_read_yet_are_few(
 async def _send_all(socket: ClientConnection, messages: list[str]) -> None:
     for message in messages:
         await socket.send(message)
+
+
+@pytest.mark.parametrize("end", ["left", "cut", "refused"])
+async def test_a_closed_socket_leaves_no_cycle(
+    service: Service, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in a cycle waits for the garbage collector, which seldom comes."""
+    closed: list[weakref.ref[SocketProtocol]] = []
+    lost = SocketProtocol.connection_lost
+
+    def noted(protocol: SocketProtocol, error: Exception | None) -> None:
+        closed.append(weakref.ref(protocol))
+        lost(protocol, error)
+
+    monkeypatch.setattr(SocketProtocol, "connection_lost", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        async with opened(service) as line:
+            if end == "left":  # within a frame of a megabyte
+                line.writer.write(b"\x81\xff" + (1 << 20).to_bytes(8) + MASK + b"x" * 100_000)
+            elif end == "refused":  # a frame that is larger than any may be
+                line.writer.write(b"\x81\xff" + (1 << 40).to_bytes(8) + MASK)
+                await line.reader.read()
+            else:
+                line.writer.transport.abort()
+
+        async def freed() -> bool:
+            return len(closed) == 1 and closed[0]() is None
+
+        await until(freed, bool)
+    finally:
+        gc.enable()

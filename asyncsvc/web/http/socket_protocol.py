@@ -35,7 +35,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.pieces = Pieces(LoopTurns())
         """Their turns are replaced by those of all connections."""
         self._extensions: dict[str, object] = {}
-        """Of the scope: they hold this connection."""
+        """Of the scope; two of them hold this connection."""
         self._control = 0
         self._control_since = 0.0
 
@@ -114,7 +114,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         # What refers to itself, as the parser of `websockets` with all that it holds of a frame of
         # megabytes, would wait for the garbage collector.
-        self._extensions.clear()
+        for name in (CLOSE, WRITE):
+            self._extensions.pop(name, None)
         self.pieces.drop(self)
         self.conn.receive_eof()
         self.conn.parser.close()
