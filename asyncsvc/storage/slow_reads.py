@@ -56,7 +56,9 @@ class SlowReads:
         limit = self._limit_s if limited else None
         timer = limit and asyncio.get_running_loop().call_later(limit, stop.set)
 
-        def over(_: "asyncio.Future[list[Any]]") -> None:
+        def over(done: "asyncio.Future[list[Any]]") -> None:
+            if not done.cancelled():
+                done.exception()  # that of a read which is not wanted any more is not to be logged
             if timer:
                 timer.cancel()
             self._idle.put_nowait(reader)

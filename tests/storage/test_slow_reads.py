@@ -1,6 +1,7 @@
 """Slow reads: bounded in number, time and queue, apart from all other reads."""
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,6 +48,20 @@ async def test_a_read_is_stopped_after_its_time(readers: list[Reader]) -> None:
     with pytest.raises(ReadTooSlow, match=r"searches are stopped after 0\.05 s"):
         await reads(ENDLESS)
     assert await reads("SELECT 1") == [(1,)]
+
+
+async def test_a_read_that_is_not_wanted_any_more_leaves_nothing_in_the_log(
+    readers: list[Reader], caplog: pytest.LogCaptureFixture
+) -> None:
+    reads = SlowReads("exports", readers)
+    unwanted = asyncio.create_task(reads(ENDLESS, limited=False))
+    await asyncio.sleep(0.02)
+    unwanted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await unwanted
+    assert await reads("SELECT 1") == [(1,)]
+    gc.collect()
+    assert caplog.text == ""
 
 
 async def test_a_read_that_is_not_wanted_any_more_is_stopped(readers: list[Reader]) -> None:

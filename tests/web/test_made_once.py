@@ -1,6 +1,8 @@
 """What is made once, when a client first asks for it."""
 
 import asyncio
+import gc
+import threading
 import time
 
 import pytest
@@ -38,3 +40,25 @@ async def test_work_that_failed_is_begun_again() -> None:
     with pytest.raises(OSError, match="the disk"):
         await found()
     assert await found() == "made"
+
+
+async def test_work_that_failed_for_clients_that_left_leaves_nothing_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = threading.Event()
+
+    def make() -> None:
+        left.wait()
+        raise OSError("the disk")
+
+    found = MadeOnce(make)
+    client = asyncio.create_task(found())
+    await asyncio.sleep(0)
+    client.cancel()
+    await asyncio.wait({client})
+    left.set()
+    work = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait(work)
+    del found, client, work
+    gc.collect()
+    assert caplog.text == ""

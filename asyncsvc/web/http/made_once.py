@@ -22,6 +22,7 @@ class MadeOnce(Generic[Made]):
     async def __call__(self) -> Made:
         if self._making is None or _failed(self._making):
             self._making = asyncio.ensure_future(asyncio.to_thread(self._make))
+            self._making.add_done_callback(_failed)  # all who wait for it may have left
         # A client that leaves must not end the work of the others.
         return await asyncio.shield(self._making)
 
