@@ -146,11 +146,14 @@ class Intake:
         trace: Trace | None,
     ) -> list[Accepted]:
         """Take one submission, or several as one body; a refusal is counted."""
-        with self._counting():
+        try:
             if key is not None:
                 return await shielded(self._take_once(asked, owner, key, aside, also, trace))
             submissions = [asked] if isinstance(asked, Submission) else asked
             return await self._take(submissions, owner, aside=aside, also=also, trace=trace)
+        except (RequestError, StorageUnavailable) as error:
+            self._task_counters.refuse(error)
+            raise
 
     async def submit_prepared(
         self,

@@ -29,7 +29,7 @@ from asyncsvc.errors import (
     TaskNotFound,
 )
 from asyncsvc.journal.counters import Writes
-from asyncsvc.journal.long_texts import LongTexts, abandoned, long_texts
+from asyncsvc.journal.long_texts import LongTexts, abandoned, is_long, long_texts
 from asyncsvc.journal.subscriptions import Feed, Topics
 from asyncsvc.journal.transaction import (
     Arrival,
@@ -166,7 +166,7 @@ class Journal:
         done: asyncio.Future[list[Task]] = self._loop.create_future()
         append = Append(entries, then, done)
         for entry in entries:
-            if isinstance(entry, NewTask) or (isinstance(entry, Change) and entry.result):
+            if is_long(entry):
                 append.long = long_texts(entries, self.live.get)
                 break
         if self.closing:

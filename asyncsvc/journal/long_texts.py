@@ -84,15 +84,23 @@ class LongBody:
             yield BodyPart(task_id, start, body[start : start + PART_BYTES])
 
 
+def is_long(entry: Entry) -> bool:
+    """Whether the entry has a text that is stored in parts."""
+    if isinstance(entry, NewTask):
+        return len(entry.body) > PART_BYTES
+    return isinstance(entry, Change) and len(entry.result or "") > PART_CHARS
+
+
 def long_texts(entries: Sequence[Entry], known: Known) -> LongTexts | None:
     """The entries whose texts are to be stored in parts; None: there are none."""
     cuts: dict[int, Cut] = {}
     for at, entry in enumerate(entries):
-        if isinstance(entry, Change) and len(entry.result or "") > PART_CHARS:
-            if (task := known(entry.task_id)) is not None:
-                cuts[at] = LongResult(entry, task.n)
-        elif isinstance(entry, NewTask) and len(entry.body) > PART_BYTES:
+        if not is_long(entry):
+            continue
+        if isinstance(entry, NewTask):
             cuts[at] = LongBody(entry)
+        elif isinstance(entry, Change) and (task := known(entry.task_id)) is not None:
+            cuts[at] = LongResult(entry, task.n)
     return LongTexts(entries, cuts) if cuts else None
 
 
