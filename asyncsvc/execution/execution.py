@@ -26,7 +26,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.call import Call, CallState, ChunkWriter, Execution
-from asyncsvc.execution.large_bodies import LARGE_TOKENS, LargeBodies
+from asyncsvc.execution.large_bodies import LargeBodies
 from asyncsvc.execution.outcome import (
     Dropped,
     Failed,
@@ -72,7 +72,7 @@ class Executor:
         self._recovery = Recovery(journal, client)
         self._recorder = Recorder(journal, scheduler, settings)
         self._steps = Steps()
-        self._large_bodies = LargeBodies(journal.store.texts, settings)
+        self._large_bodies = LargeBodies(journal, settings)
 
     # The pipeline: prepare → start → request → recover → outcome → finish ----------------------
 
@@ -138,9 +138,12 @@ class Executor:
         """Everything between the permit and its end; raises only CancelledError."""
         room, asked = 0, call.leader.request
         try:
-            if asked.tokens > LARGE_TOKENS and asked.type != "agent":
-                room = await self._large_bodies.take(call.leader)
-            body = loads(await self._journal.body(call.leader))
+            if asked.type == "agent" or self._journal.has_body(call.leader):
+                stored = await self._journal.body(call.leader)
+            else:
+                stored, room = await self._large_bodies.read(call.leader)
+            body = loads(stored)
+            del stored  # a call may take minutes
             call.warnings = call.upstream.warnings(body["params"])
             if asked.type == "agent":
                 await self._start(call)

@@ -115,7 +115,7 @@ class Journal:
         self._forgot_at = 0
         self._waiting: list[Append] = []
         self._left: list[Row] = []
-        """Removes what refused appends have left; the next commit takes it along."""
+        """Rows that remove what refused appends have left; the next commit has them, too."""
         self._settled: list[tuple[Append, Outcome]] = []
         """Committed or refused, with futures that are not resolved yet; never left so while the
         journal waits for anything but a commit."""
@@ -199,6 +199,10 @@ class Journal:
         ago, else as `task` gives it. Raises TaskNotFound."""
         return self._ended.get(task_id) or await self.task(task_id)
 
+    def has_body(self, task: Task) -> bool:
+        """Whether the body of a task is in memory: the task is new, and its body is small."""
+        return task.id in self._bodies
+
     async def body(self, task: Task) -> bytes:
         """The body of a task as JSON: from memory once, where the task is new, else from the disk.
         Raises StorageUnavailable, and MemoryError where there is none to read it with."""
@@ -270,8 +274,10 @@ class Journal:
             if not isinstance(error, StorageUnavailable | StaleLease):
                 log.exception("a commit failed")
                 error = StorageUnavailable(f"internal: {error}")
-            self._refuse(batch + ahead[:1], error)
-            ahead = ahead[1:]
+            refused, ahead = batch + ahead[:1], ahead[1:]
+            for append in refused:
+                self._settled.append((append, error))
+                self._left += abandoned(append.entries)
         self._waiting[:0] = ahead
 
     async def _commit(self, appends: list[Append], part: Row | None) -> None:
@@ -295,7 +301,9 @@ class Journal:
                 outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.
-                self._refuse([append], StorageUnavailable(f"this cannot be stored: {error}"))
+                refusal = StorageUnavailable(f"this cannot be stored: {error}")
+                outcomes.append((append, refusal))
+                self._left += abandoned(append.entries)
         if accepted:
             commit, left = transaction.finish(), len(self._left)
             commit.rows += self._left
@@ -312,11 +320,6 @@ class Journal:
             self._forgot_at = transaction.at
             self._notify()
             await self.store.upkeep.forget_calls(transaction.at - self.keep_calls_ms)
-
-    def _refuse(self, appends: list[Append], error: AsyncsvcError) -> None:
-        for append in appends:
-            self._settled.append((append, error))
-            self._left += abandoned(append.entries)
 
     def _notify(self) -> None:
         """Resolve the appends that are done, in their order."""

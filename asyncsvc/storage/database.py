@@ -9,7 +9,7 @@ or writes from a second connection (SQLite before 3.51.3 can corrupt a WAL that 
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import cycle
@@ -293,10 +293,8 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        one = next(iter(where.items()), ("", None))
-        by_index = (one[0],) in INDEXED and len(where) == 1 and not isinstance(one[1], tuple)
-        indexed = not model and (not where or (by_index and not ended))
         searches = text or "id_ends" in where
+        indexed = goes_by_index(where, model, ended)
         read = self._search if searches else self._read if indexed else self._scan
         order = "tasks.finished_at DESC, tasks.n DESC" if ended else "tasks.n DESC"
         rows = await read(f"{sql} ORDER BY {order} LIMIT ?", [*values, limit])
@@ -361,6 +359,14 @@ class Database:
         )
         found: dict[str, Any] | None = loads(rows[0][0]) if rows else None
         return found
+
+
+def goes_by_index(where: Mapping[str, Any], model: str | None, ended: bool) -> bool:
+    """Whether a page with these filters is read by an index, and does not go over all tasks."""
+    if model or not where:
+        return not model
+    ((column, value), *more) = where.items()
+    return (column,) in INDEXED and not (more or ended or isinstance(value, tuple))
 
 
 def _clause(column: str, value: Any) -> str:

@@ -21,18 +21,23 @@ async def test_calls_with_large_bodies_wait_for_room_and_others_do_not(tmp_path:
     models = {"a": model(concurrency=8)}
     async with EngineServices(tmp_path, models, client, limits=LIMITS, queue=QUEUE) as services:
         large = [await services.submit(f"{number}" + "x" * LARGE) for number in range(5)]
+        # Few tokens, but many bytes.
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "x" * LARGE}}
+        content = [{"type": "text", "text": "5"}, image]
+        large.append(await services.submit_fields(messages=[{"role": "user", "content": content}]))
         await services.submit("small", params={"max_tokens": 1_000_000})
+        await services.submit("medium" + "x" * 600_000)
         await asyncio.sleep(MOMENT)
-        assert sorted(prompt[0] for prompt in client.prompts) == ["0", "1", "s"]
+        assert sorted(prompt[0] for prompt in client.prompts) == ["0", "1", "m", "s"]
         await services.services.control.cancel(large[3])
         assert await services.state(large[3]) is State.CANCELLED, "one that waits for room"
         await services.services.control.cancel(large[0])
         await asyncio.sleep(MOMENT)
-        assert sorted(prompt[0] for prompt in client.prompts) == ["0", "1", "2", "s"]
+        assert sorted(prompt[0] for prompt in client.prompts) == ["0", "1", "2", "m", "s"]
         await services.services.control.cancel(large[1])
         await services.services.control.cancel(large[2])
         await asyncio.sleep(MOMENT)
-        assert client.prompts[-1][0] == "4"
+        assert [prompt[0] for prompt in client.prompts[-2:]] == ["4", "5"]
 
 
 async def test_room_is_given_in_the_order_of_coming() -> None:

@@ -544,3 +544,21 @@ async def test_a_follow_up_that_fails_harms_no_append(
     assert [task.id for task in await journal.append(new_task("t1"), then=fails)] == ["t1"]
     assert [task.id for task in await journal.append(new_task("t2"))] == ["t2"]
     assert "has failed" in caplog.text
+
+
+async def test_each_append_is_settled_once_whatever_refuses_it(journal: Journal) -> None:
+    """One that JSON cannot hold, in a batch that the disk refuses as well."""
+    await journal.append(new_task("t1"), begun("t1"))
+    commits, settled = Commits(journal.store), list[str]()
+    commits.refuse()
+    odd = Change("t1", [Draft(EventType.CHUNK, {"text": object()})])
+    appends = [
+        journal.append(odd, then=lambda _: settled.append("odd")),
+        journal.append(new_task("t2"), then=lambda _: settled.append("t2")),
+    ]
+    for append in appends:
+        with pytest.raises(StorageUnavailable):
+            await append
+    commits.refusal = None
+    await journal.append(new_task("t3"))
+    assert settled == ["odd", "t2"]

@@ -1,8 +1,8 @@
 """Clients that take too little of the answers that wait for them.
 
-Owns the measure of what a client has taken, as far as the system counts it. Promises that a client
-which takes nothing, or a byte now and then, is found, and that a delay of the service itself never
-counts. Never closes a connection by itself.
+Owns the measure of what a client has taken, as far as the system counts it, and how such a client
+is cut. Promises that one which takes nothing, or a byte now and then, is found, and that a delay of
+the service itself never counts. Never decides that a connection is to be cut.
 """
 
 import asyncio

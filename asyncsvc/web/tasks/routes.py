@@ -17,6 +17,7 @@ from starlette.responses import Response
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.loop_turns import PART
+from asyncsvc.storage.database import goes_by_index
 from asyncsvc.tasks.state import WAITING, State, Task
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.trace import of_headers
@@ -207,9 +208,10 @@ async def listing(request: Request) -> Response:
         if where.get("owner", only) != only:
             return JSON({"tasks": [], "next_cursor": None})
         where["owner"] = only
-    # A search may take seconds, for which no list waits.
-    short = limit <= PART or query.get("q")
-    async with nullcontext() if short else parts.long_lists:
+    order, model = query.get("order") or "newest", query.get("model")
+    # What goes over all tasks may take seconds, for which no list waits.
+    at_once = limit <= PART or query.get("q") or not goes_by_index(where, model, order == "ended")
+    async with nullcontext() if at_once else parts.long_lists:
         return JSON(await _page(parts, query, where, limit))
 
 
