@@ -43,6 +43,7 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
+from asyncsvc.large_work import LargeWork
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
@@ -79,7 +80,6 @@ from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.proxies import TrustedProxies
 from asyncsvc.web.http.resources import open_paths
 from asyncsvc.web.http.security_headers import with_security_headers
-from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
@@ -109,7 +109,9 @@ async def open_services(
     the service.
     """
     async with AsyncExitStack() as stack:
-        path = Path(settings.storage.path)
+        path, large_work = Path(settings.storage.path), LargeWork()
+        stack.callback(large_work.close)
+        http = partial(Client, limits=settings.limits, large_work=large_work)
         try:
             services = await _opened(
                 stack,
@@ -119,7 +121,8 @@ async def open_services(
                 read,
                 watch,
                 uptime,
-                client or Client(settings.timeouts, now, limits=settings.limits),
+                client or http(settings.timeouts, now),
+                large_work,
             )
         except StorageUnavailable as error:
             raise unusable(path, error) from None
@@ -135,6 +138,7 @@ async def _opened(
     watch: Watch,
     uptime: Uptime,
     client: Client,
+    large_work: LargeWork,
 ) -> Services:
     environment = Environment.of(environ)
     catalogue = Catalogue(settings, environment)
@@ -143,10 +147,9 @@ async def _opened(
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    toolbox = _toolbox(stack, settings, environment, journal)
-    workspaces = _workspaces(settings)
-    agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
-    executor = Executor(journal, client, scheduler, settings, agents)
+    tools, workspaces = _toolbox(stack, settings, environment, journal), _workspaces(settings)
+    agents = Agents(journal, client, scheduler, tools, workspaces, settings)
+    executor = Executor(journal, client, scheduler, settings, agents, large_work)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, journal.store.upkeep.room.open)
     holds = Holds(journal, catalogue, scheduler)
@@ -171,11 +174,10 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
-    _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
-    services.batches.begin(endpoints(services))
-    _begin_telemetry(stack, services)
-    return services
+    rooms = _rooms(settings, large_work)
+    parts = await _front(stack, environment, watch, executor, reloader, tools, workspaces, rooms)
+    _begin_front(stack, parts)
+    return parts
 
 
 async def _journal(
@@ -196,6 +198,7 @@ async def _front(
     inside: Reloader,
     toolbox: Toolbox,
     workspaces: TaskWorkspaces,
+    rooms: Mapping[str, Bodies],
 ) -> Services:
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
@@ -226,9 +229,8 @@ async def _front(
         task_counters=task_counters,
         monitor=monitor,
         figures=FigureHistory(journal, task_counters, inside.catalogue, scheduler, monitor),
-        sockets=Sockets(),
-        bodies=_room(stack, settings, "bodies"),
-        answers=_room(stack, settings, "answers"),
+        bodies=rooms["bodies"],
+        answers=rooms["answers"],
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=_importer(journal, scheduler, intake, workspaces, settings),
         toolbox=toolbox,
@@ -240,9 +242,11 @@ async def _front(
     )
 
 
-def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
-    """Log what happens; send spans and metrics to the collector of the settings, if they name one.
-    Raises StartError where the extra is missing."""
+def _begin_front(stack: AsyncExitStack, services: Services) -> None:
+    """Deliver webhooks, run batches and log what happens; send spans and metrics to the collector
+    of the settings, if they name one. Raises StartError where the extra is missing."""
+    _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
+    services.batches.begin(endpoints(services))
     _begin_log(services)
     if not services.settings.otel.on:
         return
@@ -325,11 +329,10 @@ def _toolbox(
     return toolbox
 
 
-def _room(stack: AsyncExitStack, settings: Settings, kind: str) -> Bodies:
-    """The memory for bodies of requests that are read, or for answers that are sent."""
-    room = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes, kind)
-    stack.callback(room.close)
-    return room
+def _rooms(settings: Settings, work: LargeWork) -> dict[str, Bodies]:
+    """The memory for bodies of requests that are read, and for answers that are sent."""
+    memory_mb, most = settings.limits.memory_mb, settings.queue.max_task_bytes
+    return {kind: Bodies.of(memory_mb, most, work, kind) for kind in ("bodies", "answers")}
 
 
 async def _batches(

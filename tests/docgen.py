@@ -174,7 +174,17 @@ def command_list() -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-DRAWN_FOR_ALL = {"errors", "clock", "histogram", "loop_turns", "memory", "record", "config", "net"}
+DRAWN_FOR_ALL = {
+    "errors",
+    "clock",
+    "histogram",
+    "large_work",
+    "loop_turns",
+    "memory",
+    "record",
+    "config",
+    "net",
+}
 """Parts that all may import; the picture of the packages leaves them out."""
 
 

@@ -39,12 +39,12 @@ from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
 from asyncsvc.execution.request import outgoing, request
 from asyncsvc.journal.journal import Change, Journal
+from asyncsvc.large_work import LargeWork
 from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import Steps
-from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Executor:
         scheduler: Scheduler,
         settings: Settings,
         agents: Agents,
+        large_work: LargeWork,
     ) -> None:
         self.executions: dict[str, Execution] = {}
         """The executions under way, by task id."""
@@ -72,7 +73,7 @@ class Executor:
         self._recovery = Recovery(journal, client)
         self._recorder = Recorder(journal, scheduler, settings)
         self._steps = Steps()
-        self._large_bodies = LargeBodies(journal, settings)
+        self._large_bodies = LargeBodies(journal, settings, large_work)
 
     # The pipeline: prepare → start → request → recover → outcome → finish ----------------------
 
@@ -138,12 +139,7 @@ class Executor:
         """Everything between the permit and its end; raises only CancelledError."""
         room, asked = 0, call.leader.request
         try:
-            if asked.type == "agent" or self._journal.has_body(call.leader):
-                stored = await self._journal.body(call.leader)
-            else:
-                stored, room = await self._large_bodies.read(call.leader)
-            body = loads(stored)
-            del stored  # a call may take minutes
+            body, room = await self._large_bodies.read(call.leader)
             call.warnings = call.upstream.warnings(body["params"])
             if asked.type == "agent":
                 await self._start(call)

@@ -13,6 +13,7 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
@@ -34,6 +35,7 @@ from asyncsvc.errors import (
     UpstreamTooLarge,
     without_frames,
 )
+from asyncsvc.large_work import ASIDE_BYTES, LargeWork
 from asyncsvc.limits.headers import rate_headers
 from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.net import json_bounds
@@ -75,6 +77,8 @@ HEADERS = httpx.Headers(
 ACCEPTS = {CHAT: "text/event-stream, application/json", EMBEDDINGS: "application/json"}
 """What a call accepts. A server whose errors are JSON may refuse a request for an event stream
 alone with 406 (RFC 9110, 12.5.1)."""
+VALUE_CHARS = 8
+"""What a value of a request counts beside its text: a name, a quote, a comma."""
 EXPLAIN_S = 1.0
 """How long the explanation of a refusal may take: it follows the head at once."""
 WITHOUT_CONTENT = frozenset({204, 205})
@@ -90,8 +94,10 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         limits: Limits | None = None,
+        large_work: LargeWork | None = None,
     ) -> None:
         self._timeouts = timeouts
+        self._large_work = large_work or LargeWork()
         self._room = AnswerRoom(limits or Limits())
         self._now = now
         self._transport = transport or Connections()
@@ -291,7 +297,8 @@ class Client:
                 sent = _joined(sent, {SESSION_HEADER: session_key})
             if trace is not None:
                 sent = _joined(sent, trace)
-            async with self._answered("POST", url, sent, orjson.dumps(body)) as response:
+            content = await self._written(body)
+            async with self._answered("POST", url, sent, content) as response:
                 self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
                 on_head(accepted)
@@ -314,6 +321,13 @@ class Client:
             without_frames(error)
             raise _translate(error, self._timeouts, acts) from error
 
+    async def _written(self, body: dict[str, Any]) -> bytes:
+        """The body of a request as JSON."""
+        size = _size(body)
+        if size < ASIDE_BYTES:
+            return orjson.dumps(body)
+        return await self._large_work.run(size, partial(orjson.dumps, body))
+
     async def _refusal(
         self, response: httpx.Response, upstream: Upstream, own: Mapping[str, Sequence[str]]
     ) -> ProviderError:
@@ -334,6 +348,21 @@ class Client:
         if named and isinstance(error, UpstreamRejected):
             return FieldRefused(str(error), named)
         return error
+
+
+def _size(value: Any) -> int:
+    """About how many characters the texts of a request have; `ASIDE_BYTES` or more where there are
+    many or long ones, without a look at all of them."""
+    found, left = 0, [value]
+    while left and found < ASIDE_BYTES:
+        one = left.pop()
+        if isinstance(one, str):
+            found += len(one)
+        elif isinstance(one, dict | list):
+            found += len(one) * VALUE_CHARS
+            if found < ASIDE_BYTES:
+                left += one.values() if isinstance(one, dict) else one
+    return found
 
 
 def _answer(

@@ -86,6 +86,13 @@ def hostile(service: Place) -> Iterator[Hostile]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def resumed(hostile: Hostile) -> Iterator[None]:
+    """Other tests have the same service: `pause-model` leaves it with its model paused."""
+    yield
+    hostile.post("/models/fast/resume", {})
+
+
 def arguments(name: str, hostile: Hostile, tmp_path: Path) -> list[str]:
     """A command line with each argument that the command needs, and options that show more."""
     folder = tmp_path / FOLDER

@@ -181,7 +181,7 @@ def check(sent: str, columns: int) -> None:
     for line in shown:
         for part in re.findall(f"{IDS}[0-9a-f]*…?|[0-9a-f]{{8}}…", line):
             assert part in ids, f"an id is cut in:\n{line}"
-    assert "…" not in re.sub(r"…(?= |$)", "", text), "a word is cut within a line"
+    assert "…" not in re.sub(r"…(?=\s|$)", "", text), "a word is cut within a line"
 
 
 @pytest.mark.parametrize("columns", WIDTHS)

@@ -14,6 +14,7 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
+from asyncsvc.loop_turns import PART
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
@@ -257,3 +258,41 @@ async def test_an_unknown_wait_refuses_no_task(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
         await services.submit("x")
         assert await services.state(await services.submit("y", max_wait_s=0)) is State.PENDING
+
+
+# Many tasks at once -----------------------------------------------------------------------
+
+
+@virtual
+async def test_of_many_tasks_a_part_enters_at_a_time_in_their_order(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path, {"a": model(concurrency=1)}) as services:
+        contents = [f"{n}" for n in range(4 * PART)]
+        ids = await services.submit_many(contents)
+        assert len(services.services.scheduler) < len(ids) - PART
+        ids.append(await services.submit("last"))
+        assert [await services.code(task_id) for task_id in ids] == [None] * len(ids)
+        assert services.client.prompts == [*contents, "last"]
+
+
+@virtual
+async def test_a_later_task_of_a_session_comes_behind_those_that_still_enter(
+    tmp_path: Path,
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        ids = await services.submit_many(["x"] * 3 * PART, session_id="s")
+        ids.append(await services.submit("last", session_id="s"))
+        assert [await services.code(task_id) for task_id in ids] == [None] * len(ids)
+        assert services.client.prompts[-1] == "last"
+
+
+@virtual
+async def test_a_task_that_is_cancelled_before_it_enters_never_runs(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path) as services:
+        ids = await services.submit_many([f"{n}" for n in range(3 * PART)])
+        control = services.services.control
+        assert (await control.cancel(ids[-1])).state is State.CANCELLED
+        assert (await control.pause(ids[-2])).state is State.PAUSED
+        assert [await services.code(task_id) for task_id in ids[:-2]] == [None] * (3 * PART - 2)
+        assert len(services.client.calls) == 3 * PART - 2
+        await control.resume(ids[-2])
+        assert await services.code(ids[-2]) is None

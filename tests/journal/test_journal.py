@@ -187,6 +187,35 @@ async def test_a_commit_takes_a_bounded_number(
     assert [len(batch.created) for batch in commits.batches] == [3, 3, 1]
 
 
+async def test_a_commit_takes_one_append_of_many_tasks_and_all_small_ones(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MANY", 2)
+    commits = Commits(journal.store)
+    many = [[new_task(f"{name}{number}") for number in range(3)] for name in "abc"]
+    appends = [journal.append(*tasks) for tasks in many]
+    appends.insert(1, journal.append(new_task("small")))
+    stored = await asyncio.gather(*appends)
+    assert [len(batch.created) for batch in commits.batches] == [4, 3, 3]
+    assert [task.id for task in stored[1]] == ["small"]
+    assert [task.n for tasks in stored for task in tasks] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+async def test_changes_of_many_tasks_are_committed_in_their_order(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MANY", 2)
+    ids = ["a", "b", "c"]
+    await asyncio.gather(*(journal.append(new_task(task_id)) for task_id in ids))
+    first = journal.append(*(begun(task_id) for task_id in ids))
+    second = journal.append(*(ended(task_id) for task_id in ids))
+    third = journal.append(Removal("c"))
+    assert {task.state for task in await first} == {State.RUNNING}
+    assert {task.state for task in await second} == {State.COMPLETED}
+    await third
+    assert journal.live == {}
+
+
 async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(
     journal: Journal,
 ) -> None:

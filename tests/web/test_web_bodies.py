@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from asyncsvc.errors import Overloaded
-from asyncsvc.web.http.body_memory import ASIDE_BYTES, FACTOR, PATIENCE_S, SMALL, Bodies, Hold
+from asyncsvc.large_work import ASIDE_BYTES, LargeWork
+from asyncsvc.web.http.body_memory import FACTOR, PATIENCE_S, SMALL, Bodies, Hold
 from tests.virtual_time import loop, virtual
 
 MB = 1 << 20
@@ -20,13 +21,13 @@ async def waiting(bodies: Bodies, *sizes: int) -> "list[asyncio.Task[Hold]]":
 
 
 def test_there_is_room_for_one_body_at_least() -> None:
-    assert Bodies.of(64, 30 * MB).most == 30 * MB
-    assert Bodies.of(500, 10 * MB).most == 500 * MB // FACTOR
+    assert Bodies.of(64, 30 * MB, LargeWork()).most == 30 * MB
+    assert Bodies.of(500, 10 * MB, LargeWork()).most == 500 * MB // FACTOR
 
 
 @virtual
 async def test_room_is_given_in_order_and_never_more_than_there_is() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     first = await bodies.hold(6)
     second, third, fourth = await waiting(bodies, 5, 1, 9)
     assert not second.done()
@@ -44,7 +45,7 @@ async def test_room_is_given_in_order_and_never_more_than_there_is() -> None:
 
 @virtual
 async def test_a_body_that_is_smaller_than_it_might_be_makes_room() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     hold = await bodies.hold(10)
     (other,) = await waiting(bodies, 8)
     hold.shrink(2)
@@ -54,7 +55,7 @@ async def test_a_body_that_is_smaller_than_it_might_be_makes_room() -> None:
 
 @virtual
 async def test_what_is_larger_than_all_room_takes_all_of_it() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     hold = await bodies.hold(99)
     assert bodies.free == 0
     hold.release()
@@ -63,7 +64,7 @@ async def test_what_is_larger_than_all_room_takes_all_of_it() -> None:
 
 @virtual
 async def test_no_client_waits_longer_than_the_patience() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     hold = await bodies.hold(8)
     (late, small) = await waiting(bodies, 5, 1)
     with pytest.raises(Overloaded, match="large bodies") as refusal:
@@ -79,7 +80,7 @@ async def test_no_client_waits_longer_than_the_patience() -> None:
 
 @virtual
 async def test_who_gives_up_makes_way_for_the_next() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     hold = await bodies.hold(8)
     large, small = await waiting(bodies, 5, 2)
     large.cancel()
@@ -90,7 +91,7 @@ async def test_who_gives_up_makes_way_for_the_next() -> None:
 
 @virtual
 async def test_room_that_comes_while_giving_up_is_not_lost() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     hold = await bodies.hold(8)
     (late,) = await waiting(bodies, 5)
     hold.release()
@@ -102,7 +103,7 @@ async def test_room_that_comes_while_giving_up_is_not_lost() -> None:
 
 @virtual
 async def test_a_long_line_is_refused_at_once_with_an_honest_delay() -> None:
-    bodies = Bodies(10)
+    bodies = Bodies(10, LargeWork())
     for _ in range(60):  # each has held the room for four seconds
         hold = await bodies.hold(10)
         await asyncio.sleep(4)
@@ -119,7 +120,7 @@ async def test_a_long_line_is_refused_at_once_with_an_honest_delay() -> None:
 
 
 async def test_only_large_bodies_leave_the_loop() -> None:
-    bodies = Bodies(MB)
+    bodies = Bodies(MB, LargeWork())
     places = []
     for size in (10, SMALL + 1, ASIDE_BYTES, ASIDE_BYTES + 1):
         async with bodies.room(size) as aside:
@@ -128,13 +129,13 @@ async def test_only_large_bodies_leave_the_loop() -> None:
             assert bodies.free == MB - (size if size > SMALL else 0)
     assert places == [True, True, True, False]
     assert bodies.free == MB
-    bodies.close()
+    bodies.work.close()
 
 
 async def test_a_fault_in_the_thread_is_the_callers() -> None:
-    bodies = Bodies(MB)
+    bodies = Bodies(MB, LargeWork())
     with pytest.raises(ZeroDivisionError):
         async with bodies.room(MB) as aside:
             await aside(divmod, 1, 0)
     assert bodies.free == MB
-    bodies.close()
+    bodies.work.close()

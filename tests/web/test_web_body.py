@@ -11,6 +11,7 @@ import pytest
 from starlette.types import Message, Receive
 
 from asyncsvc.errors import InvalidJson, InvalidRequest, TaskTooLarge
+from asyncsvc.large_work import LargeWork
 from asyncsvc.web.http import body
 from asyncsvc.web.http import body_memory as bodies
 from asyncsvc.web.http.body import Body, as_object
@@ -322,7 +323,7 @@ async def test_the_limit_of_small_bodies_is_exact_however_they_come(tmp_path: Pa
 
 
 async def test_the_limit_of_a_body_counts_what_came_in_all_its_pieces() -> None:
-    room = Bodies(1 << 30)
+    room = Bodies(1 << 30, LargeWork())
 
     async def taken(pieces: list[bytes], limit: int) -> bytes:
         last = len(pieces) - 1

@@ -1,5 +1,5 @@
-"""Room for large bodies: how many bytes of them may be under way at once, and a thread for them.
-The same for large answers, which have room of their own.
+"""Room for large bodies: how many bytes of them may be under way at once. The same for
+large answers, which have room of their own.
 
 Owns the budget over all bodies above `SMALL`, from the first byte until the answer. Promises
 that the sum never passes it, that they get room in the order in which they came, that one that
@@ -13,19 +13,18 @@ beyond the Basic Multilingual Plane), what is written of it. `FACTOR` leaves roo
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from asyncsvc import memory
 from asyncsvc.errors import Overloaded
 from asyncsvc.intake.admission import Aside, at_once
+from asyncsvc.large_work import ASIDE_BYTES, LargeWork
 from asyncsvc.loop_turns import LoopTurns
 
 SMALL = 16 * 1024
 """Bytes up to which a body needs no room."""
-ASIDE_BYTES = 256 * 1024
-"""Above this, work on a body leaves the loop."""
 FACTOR = 24
 """A 24th of the memory limit, in bodies: six times that is a quarter of it."""
 PATIENCE_S = 5.0
@@ -60,30 +59,26 @@ class Hold:
         if self.size <= ASIDE_BYTES:
             await self._bodies.turns.next()
             return work(*args, **kwargs)
-
-        def worked() -> T:
-            memory.expect(self.size)
-            return work(*args, **kwargs)
-
-        return await self._bodies.thread(worked)
+        return await self._bodies.work.run(self.size, partial(work, *args, **kwargs))
 
 
 class Bodies(memory.Room):
     """`hold` room for a body of so many bytes; `what` it is in error messages."""
 
-    def __init__(self, most: int, what: str = "bodies") -> None:
+    def __init__(self, most: int, work: LargeWork, what: str = "bodies") -> None:
         super().__init__(most)
         self.turns = LoopTurns()
+        self.work = work
         self._what = what
         self._lasts_s = 0.1
         """How long a body holds its room, about."""
-        # One thread: what works on bodies holds Python's lock most of the time anyway.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
 
     @classmethod
-    def of(cls, memory_mb: int, max_task_bytes: int, what: str = "bodies") -> "Bodies":
+    def of(
+        cls, memory_mb: int, max_task_bytes: int, work: LargeWork, what: str = "bodies"
+    ) -> "Bodies":
         """Room for at least one body of the largest size."""
-        return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR), what)
+        return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR), work, what)
 
     async def hold(self, size: int, patient: bool = False) -> Hold:
         """Wait for room, first come, first served; a `patient` one as long as it takes. Raises
@@ -116,15 +111,6 @@ class Bodies(memory.Room):
     def learn(self, seconds: float) -> None:
         """A body has held its room for so long."""
         self._lasts_s += (seconds - self._lasts_s) / 8
-
-    async def thread(self, work: Callable[[], T]) -> T:
-        """Work in the one thread, in order."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def close(self) -> None:
-        """No more work; what is under way is let go."""
-        with suppress(RuntimeError):
-            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _full(self, wait_s: float) -> Overloaded:
         return Overloaded(

@@ -67,7 +67,6 @@ class Services:
     task_counters: TaskCounters
     monitor: Monitor
     figures: FigureHistory
-    sockets: Sockets
     bodies: Bodies
     answers: Bodies
     """Room for the large answers that are being sent."""
@@ -77,6 +76,7 @@ class Services:
     workspaces: TaskWorkspaces
     forks: Forks
     started_ms: int
+    sockets: Sockets = field(default_factory=Sockets)
     exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))
     """The exports that have a page of tasks in memory."""
     long_lists: asyncio.Semaphore = field(
