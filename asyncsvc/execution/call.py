@@ -27,7 +27,7 @@ from asyncsvc.errors import (
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
-from asyncsvc.providers.answers.delta import Delta, Deltas, drafts
+from asyncsvc.providers.answers.delta import Delta, Deltas, cut, drafts
 from asyncsvc.providers.answers.pieces import add
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
@@ -69,8 +69,9 @@ class ChunkWriter:
         self.pieces += 1
         if not delta.reasoning:
             add(self._parts, delta.text)
-        self._waiting.append(delta)
-        self.waiting_chars += len(delta.text) if delta.call is None else delta.size
+        size = len(delta.text) if delta.call is None else delta.size
+        self.waiting_chars += size
+        self._waiting += [delta] if size <= ROOM else cut(delta, ROOM)
         if self._append is None and not self._closed:
             self._flush()
 
@@ -91,13 +92,16 @@ class ChunkWriter:
             raise self._error
 
     async def settled(self) -> None:
-        """Append nothing more, and wait for the append that is under way."""
+        """Append nothing more but what is too long for the closing append, and wait for that."""
         self._closed = True
         await self._idle.wait()
 
     def rest(self) -> list[Draft]:
         """The events that are still to be written, to go into one append with the closing one."""
-        found = drafts(self._waiting)
+        return self._drafts(self._waiting)
+
+    def _drafts(self, deltas: list[Delta]) -> list[Draft]:
+        found = drafts(deltas)
         if self._step is not None:
             for draft in found:
                 draft.data["step"] = self._step
@@ -105,11 +109,24 @@ class ChunkWriter:
 
     def _flush(self) -> None:
         task = self._task
-        change = Change(task.request.id, self.rest(), epoch=task.epoch + 1)
-        self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
+        self._offered, self._waiting, self.waiting_chars = self._next_commit()
+        change = Change(task.request.id, self._drafts(self._offered), epoch=task.epoch + 1)
         self._idle.clear()
         self._append = self._journal.append(change)
         self._append.add_done_callback(self._appended)
+
+    def _next_commit(self) -> tuple[list[Delta], list[Delta], int]:
+        """What goes into the next commit, and what goes on waiting with its characters."""
+        left = self.waiting_chars
+        if left <= ROOM:
+            return self._waiting, [], 0
+        count = taken = 0
+        while count < len(self._waiting):
+            size = self._waiting[count].size
+            if count and taken + size > ROOM:
+                break
+            count, taken = count + 1, taken + size
+        return self._waiting[:count], self._waiting[count:], left - taken
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None
@@ -118,7 +135,8 @@ class ChunkWriter:
             self._waiting = self._offered + self._waiting
             self.waiting_chars += sum(delta.size for delta in self._offered)
         self._offered = []
-        if self._waiting and self._error is None and not self._closed:
+        goes_on = not self._closed or self.waiting_chars > ROOM
+        if self._waiting and self._error is None and goes_on:
             self._flush()
         else:
             self._idle.set()

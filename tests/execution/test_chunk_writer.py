@@ -135,6 +135,50 @@ async def test_a_wait_for_the_disk_raises_its_refusal() -> None:
         await chunk_writer.drained()
 
 
+@pytest.mark.parametrize("closing", [False, True])
+async def test_a_long_piece_goes_to_the_disk_in_parts(closing: bool) -> None:
+    chunk_writer, journal = _chunk_writer()
+    text = "".join(f"{number:7} " for number in range(3 * ROOM // 8 + 5))
+    chunk_writer.write(Delta("before"))
+    chunk_writer.write(Delta(text))
+    chunk_writer.write(Delta("after"))
+    ending = asyncio.create_task(chunk_writer.settled() if closing else chunk_writer.drained())
+    while journal.open:
+        await journal.on_disk()
+    await ending
+    rest = [draft.data["text"] for draft in chunk_writer.rest()]
+    stored = [text for texts in journal.texts for text in texts]
+    assert "".join(stored + rest) == f"before{text}after" == chunk_writer.text
+    assert all(len("".join(texts)) <= ROOM for texts in [*journal.texts, rest])
+    assert bool(rest) is closing
+
+
+async def test_the_parts_of_a_long_call_of_a_tool_are_joined_to_the_same_call() -> None:
+    chunk_writer, journal = _chunk_writer()
+    call = {"index": 1, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    long = {"function": {"name": "f", "arguments": "x" * (2 * ROOM + 1)}}
+    chunk_writer.write(Delta("", call=call | long))
+    while journal.open:
+        await journal.on_disk()
+    pieces = [draft.data for drafts in journal.appended for draft in drafts]
+    assert [len(piece["function"]["arguments"]) for piece in pieces] == [ROOM, ROOM, 1]
+    assert [piece.get("id") for piece in pieces] == ["c", None, None]
+    assert {piece["index"] for piece in pieces} == {1}
+
+
+async def test_a_long_piece_that_the_disk_refuses_stays_whole_and_in_order() -> None:
+    chunk_writer, journal = _chunk_writer()
+    text = "ab" * ROOM
+    chunk_writer.write(Delta(text))
+    await journal.on_disk()
+    await journal.refused()
+    chunk_writer.write(Delta("c"))
+    while journal.open:
+        await journal.on_disk()
+    stored = [texts for number, texts in enumerate(journal.texts) if number != 1]
+    assert "".join(text for texts in stored for text in texts) == f"{text}c"
+
+
 async def test_what_was_refused_is_in_the_rest() -> None:
     chunk_writer, journal = _chunk_writer()
     for piece in "ab":

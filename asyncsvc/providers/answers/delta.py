@@ -109,6 +109,15 @@ def drafts(deltas: Iterable[Delta]) -> list[Draft]:
     return [_draft(delta) for delta in joined(deltas)]
 
 
+def cut(delta: Delta, most: int) -> Iterator[Delta]:
+    """A long piece as several of at most so many characters."""
+    written, piece = delta.written, delta
+    for start in range(0, len(written), most):
+        yield _one(piece, written[start : start + most])
+        if delta.call is not None:  # its name and the like are in the first one alone
+            piece = delta._replace(call={"index": delta.call["index"], "function": {}})
+
+
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
     """Neighbours of the same kind become one."""
     return list(Deltas(deltas))
