@@ -29,6 +29,11 @@ class LoopTurns:
         """While there is one, `_give` or `_look` is scheduled."""
         self._given_at = 0.0
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     async def next(self, spent_s: float = 0.0) -> None:
         """Wait for a turn; the last one took so much time of the processor."""
         await self._wait(spent_s)

@@ -295,6 +295,24 @@ async def lists(target: Target) -> None:
 
 
 @attack
+async def left_lists(target: Target) -> None:
+    """The same and refused requests by clients that leave at once, 20 at once."""
+    await target.finished(target.scaled(20_000), _found)
+    await target.begin()
+    paths = ("/tasks?limit=500", "/tasks?q=nowhere", "/tasks/stats", "/metrics", "/tasks?limit=x")
+    data = [target.head("GET", path) for path in paths]
+    data.append(target.post("/tasks", b'{"content":""}'))
+
+    async def act(line: Line) -> None:
+        for one in data:
+            async with target.line() as other:
+                await other.send(one)
+                await asyncio.sleep(0.005)  # else the service sees nothing but the end
+
+    await target.crowd(20, act)
+
+
+@attack
 async def searches(target: Target) -> None:
     """A hundred searches at once for what is in none of 100,000 tasks."""
     await target.finished(target.scaled(100_000, 1000), _found)

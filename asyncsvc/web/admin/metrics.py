@@ -298,6 +298,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 
 
 @operation(
+    waits=True,
     scope=Permission.ADMIN,
     answer=str,
     media=(

@@ -112,6 +112,11 @@ GRACE_S = 20.0
 LEAST_RATE = 64 * 1024
 """Bytes a second that a body must come at after the grace, as it holds the room of others."""
 
+
+class ClientLeft(InvalidJson):
+    """No client reads the answer; but a client that leaves is no fault of ours."""
+
+
 Body = tuple[bytes, Hold | None]
 """A body, and the room that it holds where it is large: its receiver releases it."""
 
@@ -128,7 +133,7 @@ async def collect(receive: Receive, announced: int, limit: int, bodies: Bodies) 
         return await _collect_large(receive, bytearray(), announced, limit, bodies)
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise _gone()
+        raise ClientLeft("the client left before the body's end")
     data: bytes = message.get("body", b"")
     if len(data) <= SMALL and len(data) <= limit and not message.get("more_body", False):
         return data, None  # as nearly all do
@@ -172,7 +177,7 @@ async def _collect_large(
 async def _next(receive: Receive) -> Any:
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise _gone()
+        raise ClientLeft("the client left before the body's end")
     return message
 
 
@@ -270,11 +275,6 @@ def _check_depth(value: dict[str, Any]) -> None:
         orjson.dumps(wrapped)
     except orjson.JSONEncodeError:
         raise structure.too_deep() from None
-
-
-def _gone() -> InvalidJson:
-    """No client reads this answer; but a client that leaves is no fault of ours."""
-    return InvalidJson("the client left before the body's end")
 
 
 def _too_large(limit: int) -> TaskTooLarge:

@@ -60,6 +60,7 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+        del working, leaving  # an exception holds this frame, and the task the exception
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -111,7 +111,7 @@ class Models(TypedDict):
     models: list[ModelState]
 
 
-@operation(scope=Permission.READ, answer=Models)
+@operation(scope=Permission.READ, answer=Models, waits=True)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)

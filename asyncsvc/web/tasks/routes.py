@@ -188,7 +188,7 @@ async def show(request: Request) -> Response:
     return await whole_task.answer(parts, task, request.method)
 
 
-@operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery)
+@operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery, waits=True)
 async def listing(request: Request) -> Response:
     """GET /tasks: the tasks, newest first.
 
@@ -252,7 +252,7 @@ def _filters(query: QueryParams) -> dict[str, Any]:
     return where
 
 
-@operation(scope=Permission.READ, answer=schemas.Stats)
+@operation(scope=Permission.READ, answer=schemas.Stats, waits=True)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     parts, asker = services(request), caller(request)
