@@ -1,0 +1,107 @@
+"""Clients that leave before their answer: nothing waits for them, and nothing is kept of them."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from asyncsvc.loop_turns import LoopTurns
+from asyncsvc.web.http.connections import Connection
+from asyncsvc.web.http.resources import REFUSED_MOST
+from asyncsvc.web.http.state import LONG_LISTS_AT_ONCE
+from tests.polling import until
+from tests.web.serving import Service, refused
+from tests.web.wire import chunked, head, wire
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def closed(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """A service in which no turn comes, and no place among the long lists is free."""
+
+    async def never(spent_s: float = 0.0) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(fresh.parts.turns, "next", never)
+    for _ in range(LONG_LISTS_AT_ONCE):
+        await fresh.parts.long_lists.acquire()
+    yield fresh
+    for _ in range(LONG_LISTS_AT_ONCE):
+        fresh.parts.long_lists.release()
+
+
+async def requests() -> int:
+    """How many requests are under way."""
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    return sum("run_asgi" in getattr(one, "__qualname__", "") for one in coroutines)
+
+
+PATHS = ["/tasks?limit=500", "/tasks?order=queue", "/tasks/stats", "/models", "/metrics"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_read_that_waits_ends_with_its_client(closed: Service, path: str) -> None:
+    async with wire(closed.port) as line:
+        line.writer.write(head("GET", path))
+        await until(requests, lambda count: count == 1)
+    await until(requests, lambda count: count == 0)
+
+
+LEFT = {
+    "in the middle of a body": head("POST", "/tasks", "content-length: 1000") + b'{"content":',
+    "in the middle of a trailer": chunked("/tasks", b'{"content":"x"}')[:-2] + b"x: y",
+}
+
+
+@pytest.mark.parametrize("sent", LEFT.values(), ids=LEFT)
+async def test_the_refusal_of_a_client_that_has_left_waits_for_no_turn(
+    closed: Service, sent: bytes
+) -> None:
+    async with wire(closed.port) as line:
+        line.writer.write(sent)
+        await until(requests, lambda count: count == 1)
+    await until(requests, lambda count: count == 0)
+
+
+async def test_a_refusal_waits_for_its_turn_unless_too_many_wait(
+    closed: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = asyncio.create_task(closed.http.get("/tasks/absent"))
+    await until(requests, lambda count: count == 1)
+    assert not first.done()
+    monkeypatch.setattr(LoopTurns, "waiting", REFUSED_MOST)
+    refused(await closed.http.get("/tasks/absent"), 404, "task_not_found")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_refused_list_leaves_no_cycle(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in a cycle waits for the garbage collector, which seldom comes."""
+    closed: list[weakref.ref[Any]] = []
+    lost = Connection.connection_lost
+
+    def noted(connection: Connection, error: Exception | None) -> None:
+        closed.append(weakref.ref(connection))
+        lost(connection, error)
+
+    monkeypatch.setattr(Connection, "connection_lost", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        async with wire(fresh.port) as line:
+            line.writer.write(head("GET", "/tasks?limit=x"))
+            assert b"422" in await line.reader.readline()
+
+        async def freed() -> bool:
+            return len(closed) == 1 and closed[0]() is None
+
+        await until(freed, bool)
+    finally:
+        gc.enable()
