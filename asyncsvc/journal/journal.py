@@ -27,6 +27,7 @@ from asyncsvc.errors import (
     StaleLease,
     StorageUnavailable,
     TaskNotFound,
+    without_frames,
 )
 from asyncsvc.journal.counters import Writes
 from asyncsvc.journal.long_texts import LongTexts, abandoned, is_long, long_texts
@@ -281,6 +282,7 @@ class Journal:
             if not isinstance(error, StorageUnavailable | StaleLease):
                 log.exception("a commit failed")
                 error = StorageUnavailable(f"internal: {error}")
+            without_frames(error)  # they hold the appends, whose futures hold the error
             refused, ahead = batch + ahead[:1], ahead[1:]
             for append in refused:
                 self._settled.append((append, error))
@@ -305,6 +307,7 @@ class Journal:
                 outcomes.append((append, transaction.accept(append.entries)))
                 accepted = True
             except (IllegalTransition, TaskNotFound) as error:
+                without_frames(error)
                 outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.

@@ -34,7 +34,10 @@ async def shielded(step: Coroutine[Any, Any, T]) -> T:
     """
     running = asyncio.ensure_future(step)
     running.add_done_callback(_retrieve)
-    return await asyncio.shield(running)
+    try:
+        return await asyncio.shield(running)
+    finally:
+        del running  # an exception holds this frame, and the task the exception
 
 
 def _retrieve(step: "asyncio.Future[T]") -> None:

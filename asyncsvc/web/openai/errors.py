@@ -133,15 +133,21 @@ def endpoint(**declared: Any) -> Callable[[Verb], Verb]:
             try:
                 return await function(request)
             except Exception as error:
-                note(request.scope, error)
-                known = as_request_error(error)
-                if known is None:
+                response = _response(request, error)
+                if response is None:
                     raise
-                return refusal(known).response()
+                return response
 
         return operation(invalid=400, **declared)(answered)
 
     return mark
+
+
+def _response(request: Request, error: Exception) -> Response | None:
+    """The response to a request that has failed; None where the fault is not known."""
+    note(request.scope, error)
+    known = as_request_error(error)
+    return None if known is None else refusal(known).response()
 
 
 def task_endpoint(**declared: Any) -> Callable[[Verb], Verb]:

@@ -124,20 +124,23 @@ class Session:
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
         except (AsyncsvcError, MemoryError) as error:
-            refusal = as_request_error(error)
-            if refusal is None:
+            if not await self._complain(error, ref):
                 raise
-            await self._complain(refusal, ref)
             return
         await self._socket.send([_dumps({"op": "ok", "ref": ref} | answer)])
         then()  # events follow the answer to what asked for them
 
-    async def _complain(self, error: RequestError, ref: Any) -> None:
+    async def _complain(self, fault: Exception, ref: Any) -> bool:
+        """Answer with an error; False where the fault is not known."""
+        error = as_request_error(fault)
+        if error is None:
+            return False
         await self._socket.send([_dumps({"op": "error", "ref": ref} | error.body())])
         self._mistakes += error.status in (400, 422)
         if self._mistakes >= MISTAKES:
             await self._socket.close(BAD_MESSAGES, "too many bad messages")
             raise Closed
+        return True
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
         op = _op(message)
@@ -441,14 +444,15 @@ async def one(websocket: WebSocket) -> None:
     """
     parts = services(websocket)
     task_id = websocket.path_params["task_id"]
-    problem, code, after = None, NO_TASK, 0
+    problem: dict[str, Any] | None = None
+    code, after = NO_TASK, 0
     try:
         task = await parts.task(caller(websocket), task_id)
         code = BAD_MESSAGES
         check_query(websocket.query_params, ("after",), None)
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
-        problem = error
+        problem = error.body()
     except StorageUnavailable as error:
         note(websocket.scope, error)
         raise
@@ -456,8 +460,8 @@ async def one(websocket: WebSocket) -> None:
         await _serve(websocket, task_id, after)
         return
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
-    await websocket.send_text(_dumps({"op": "error", "ref": None} | problem.body()))
-    await websocket.close(code, problem.code)
+    await websocket.send_text(_dumps({"op": "error", "ref": None} | problem))
+    await websocket.close(code, problem["error"]["code"])
 
 
 async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
