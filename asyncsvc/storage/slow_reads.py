@@ -77,8 +77,6 @@ class SlowReads:
                 f"{self._what} are stopped after {limit:g} s, and this one goes over too many "
                 "tasks; add status or session_id, or begin behind a cursor"
             ) from error
-        finally:
-            del done  # an exception holds this frame, and the future the exception
 
     async def _turn(self, limited: bool) -> Reader:
         """A reader, first come, first served."""

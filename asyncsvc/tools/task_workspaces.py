@@ -308,8 +308,6 @@ async def _ended(
         if not running.cancelled() and running.exception() is None:
             undo(running.result())
         raise
-    finally:
-        del running  # an exception holds this frame, and the task the exception
 
 
 async def _pieces(pieces: Generator[bytes]) -> AsyncGenerator[bytes]:

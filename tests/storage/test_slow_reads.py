@@ -4,7 +4,6 @@ import asyncio
 import gc
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from asyncsvc.storage.entries import Commit
 from asyncsvc.storage.slow_reads import AT_ONCE, WAITING_MOST, SlowReads
 from asyncsvc.storage.texts import SQLiteTexts
 from tests.builders import store_at
-from tests.garbage import frames, uncollected
 from tests.storage.stored import event, listed, stored, task
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT MAX(x) FROM c"
@@ -50,14 +48,6 @@ async def test_a_read_is_stopped_after_its_time(readers: list[Reader]) -> None:
     with pytest.raises(ReadTooSlow, match=r"searches are stopped after 0\.05 s"):
         await reads(ENDLESS)
     assert await reads("SELECT 1") == [(1,)]
-
-
-async def test_a_stopped_read_leaves_no_cycle(readers: list[Reader]) -> None:
-    reads = SlowReads("searches", readers, limit_s=0.05)
-    with uncollected():
-        with suppress(ReadTooSlow):
-            await reads(ENDLESS)
-        assert frames() == []
 
 
 async def test_a_read_that_is_not_wanted_any_more_leaves_nothing_in_the_log(
