@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import orjson
 
@@ -18,6 +19,7 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage.entries import loads
@@ -52,6 +54,7 @@ class Importer:
         self._journal = journal
         self._scheduler = scheduler
         self._intake = intake
+        self._turns = LoopTurns()
         self._turn = asyncio.Lock()
         """One call at a time: between the look and the write no other may bring the same id."""
 
@@ -66,9 +69,8 @@ class Importer:
             new = {r.task_id: r for r in reversed(records) if r.task_id not in known}
             chosen = [new[i] for i in dict.fromkeys(r.task_id for r in records) if i in new]
             queued = [record for record in chosen if not record.finished]
-            entries: list[Entry] = []
-            for record in chosen:
-                entries += self._entries(record)
+            found = await self._turns.of_each(self._entries, chosen)
+            entries = list(chain.from_iterable(found))
             with self._intake.room(len(queued)):
                 async with self._unpacked(chosen):
                     tasks = await self._journal.append(*entries) if entries else []

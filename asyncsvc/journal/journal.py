@@ -83,8 +83,8 @@ class Append:
 
     @property
     def many(self) -> bool:
-        """Whether it brings many new tasks. Others may go before it: no one knows these yet."""
-        return len(self.entries) > MANY and isinstance(self.entries[0], NewTask)
+        """Whether it brings many tasks. Others may go before it: no client has their ids yet."""
+        return len(self.entries) > MANY and isinstance(self.entries[0], NewTask | Arrival)
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future: the entries are on the disk, or refused."""

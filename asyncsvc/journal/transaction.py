@@ -197,8 +197,7 @@ class Transaction:
         count, n = len(drafts), self.n + 1
         task = replace(entry.task, n=n, seq=count, version=count)
         self.commit.events += [
-            _event(replace(task, seq=seq), draft, at)
-            for seq, (at, draft) in enumerate(drafts, start=1)
+            _event(task, draft, at, seq) for seq, (at, draft) in enumerate(drafts, start=1)
         ]
         self.n = n
         self.tasks[task.id] = task
@@ -271,11 +270,12 @@ def _parts(draft: Draft) -> list[Draft]:
     return [Draft(draft.type, each) for each in (first, *rest)]
 
 
-def _event(task: Task, draft: Draft, at: int) -> Event:
-    """Raises TypeError or ValueError for data that JSON cannot hold."""
+def _event(task: Task, draft: Draft, at: int, seq: int | None = None) -> Event:
+    """The task's last event, or the one of that `seq`. Raises TypeError or ValueError for data that
+    JSON cannot hold."""
     data = _SUBMITTED if draft is SUBMITTED else event_json(draft.data)
-    request = task.request
-    return Event(request.id, task.n, task.seq, draft.type.value, at, data, 0, request.owner)
+    request, seq = task.request, task.seq if seq is None else seq
+    return Event(request.id, task.n, seq, draft.type.value, at, data, 0, request.owner)
 
 
 _SUBMITTED = event_json(SUBMITTED.data)
