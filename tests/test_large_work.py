@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asyncsvc import large_work
+from asyncsvc import large_work, memory
 from asyncsvc.large_work import REST_S, LargeWork
 
 
@@ -105,7 +105,7 @@ async def test_work_without_memory_is_not_begun(
         raise MemoryError
 
     begun = list[int]()
-    monkeypatch.setattr(large_work.memory, "expect", refuse)
+    monkeypatch.setattr(memory, "expect", refuse)
     with pytest.raises(MemoryError):
         await work.run(10, lambda: begun.append(1))
     assert begun == []

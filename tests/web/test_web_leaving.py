@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,9 +11,9 @@ from starlette.requests import Request
 
 from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.web.http.resources import REFUSED_MOST
-from asyncsvc.web.http.state import LONG_LISTS_AT_ONCE
+from asyncsvc.web.http.state import LONG_READS_AT_ONCE
 from tests.polling import until
-from tests.web.serving import Service, refused
+from tests.web.serving import Service, refused, serving
 from tests.web.wire import chunked, head, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,11 +27,11 @@ async def closed(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         await asyncio.Event().wait()
 
     monkeypatch.setattr(fresh.parts.turns, "next", never)
-    for _ in range(LONG_LISTS_AT_ONCE):
-        await fresh.parts.long_lists.acquire()
+    for _ in range(LONG_READS_AT_ONCE):
+        await fresh.parts.long_reads.acquire()
     yield fresh
-    for _ in range(LONG_LISTS_AT_ONCE):
-        fresh.parts.long_lists.release()
+    for _ in range(LONG_READS_AT_ONCE):
+        fresh.parts.long_reads.release()
 
 
 async def requests() -> int:
@@ -48,6 +49,28 @@ async def test_a_read_that_waits_ends_with_its_client(closed: Service, path: str
         line.writer.write(head("GET", path))
         await until(requests, lambda count: count == 1)
     await until(requests, lambda count: count == 0)
+
+
+async def test_requests_under_way_are_bounded_when_their_clients_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+
+    async def page(*_: object) -> list[object]:
+        await answered.wait()
+        return []
+
+    async with serving(tmp_path, server={"max_connections": 3}) as service:
+        monkeypatch.setattr(service.parts.journal.store, "page", page)
+        for number in range(1, 4):
+            async with wire(service.port) as line:
+                line.writer.write(head("GET", "/tasks"))
+                await until(requests, number.__eq__)
+        refused(await service.http.get("/models"), 503, "overloaded")
+        assert (await service.http.get("/livez")).status_code == 200
+        answered.set()
+        await until(requests, (0).__eq__)
+        assert (await service.http.get("/models")).status_code == 200
 
 
 LEFT = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.web.http.state import LONG_LISTS_AT_ONCE
+from asyncsvc.web.http.state import LONG_READS_AT_ONCE
 from asyncsvc.web.tasks.websocket import WAITING
 from tests.web.serving import HANG, Service, ask, expect, message, refused
 
@@ -133,11 +133,11 @@ async def test_an_id_is_found_by_its_end(fresh: Service) -> None:
         assert await listed(fresh, id_ends=none) == []
 
 
-async def test_a_list_waits_for_other_long_lists_alone(fresh: Service) -> None:
+async def test_a_list_waits_for_other_long_reads_alone(fresh: Service) -> None:
     """A place among the long lists is for those that are read by an index."""
     task_id = await fresh.submit("hello", delay_s=3600)
-    slots = fresh.parts.long_lists
-    for _ in range(LONG_LISTS_AT_ONCE):
+    slots = fresh.parts.long_reads
+    for _ in range(LONG_READS_AT_ONCE):
         await slots.acquire()
     try:
         long = asyncio.create_task(listed(fresh, limit=500))
@@ -149,6 +149,6 @@ async def test_a_list_waits_for_other_long_lists_alone(fresh: Service) -> None:
             await listed(fresh, **({"limit": 500} | query))
         assert not long.done()
     finally:
-        for _ in range(LONG_LISTS_AT_ONCE):
+        for _ in range(LONG_READS_AT_ONCE):
             slots.release()
     assert await long == [task_id]

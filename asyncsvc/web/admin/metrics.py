@@ -28,6 +28,7 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import UNFINISHED
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.http.streaming import for_client
 
 Sample = tuple[tuple[str, ...], float | Histogram]
 """The labels' values, and the figure."""
@@ -298,7 +299,6 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 
 
 @operation(
-    waits=True,
     scope=Permission.ADMIN,
     answer=str,
     media=(
@@ -309,7 +309,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
     parts = services(request)
-    await parts.turns.next()
+    await for_client(request.receive, parts.turns.next)
     text, content_type = exposed(parts, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 

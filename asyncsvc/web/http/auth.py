@@ -97,19 +97,27 @@ class Authenticator:
         named = {urlsplit(one).hostname or "" for one in self._origins} | {server.host.lower()}
         self.hosts = frozenset(named) if is_loopback(server.host) else None
         self._most = server.max_connections
+        self._under_way = 0
+        """Requests, also of clients that have left."""
         self._attempts = Attempts(server.wrong_tokens)
 
     def behind(self, app: ASGIApp) -> ASGIApp:
         """The application behind these checks; `scope["caller"]` is the caller."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] in ("http", "websocket"):
-                try:
-                    scope["caller"] = self._caller(scope)
-                except RequestError as error:
-                    await _refuse(scope, receive, send, error)
-                    return
-            await app(scope, receive, send)
+            if scope["type"] not in ("http", "websocket"):
+                await app(scope, receive, send)
+                return
+            try:
+                scope["caller"] = self._caller(scope)
+            except RequestError as error:
+                await _refuse(scope, receive, send, error)
+                return
+            self._under_way += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._under_way -= 1
 
         return guarded
 
@@ -119,6 +127,9 @@ class Authenticator:
         is_open = not socket and scope["path"] in self._open_paths
         if CROWDED in scope["state"] and not is_open:
             raise Overloaded(f"{self._most} connections are open already", retry_after=5)
+        if self._under_way >= self._most and not is_open:
+            # Connections bound them as long as their clients wait for the answers.
+            raise Overloaded(f"{self._most} requests are under way already", retry_after=5)
         headers = _named(scope)
         host = headers.get(b"host", "")
         if self.hosts is not None and not _is_ours(host, self.hosts):

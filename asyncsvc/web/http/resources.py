@@ -8,7 +8,7 @@ Another method is answered 405 with all methods that the path has, HEAD is answe
 OPTIONS with the list of methods, and an exception of a function with its error response.
 """
 
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ from asyncsvc.web.http.auth import subprotocol
 from asyncsvc.web.http.body import ClientLeft
 from asyncsvc.web.http.large_answers import deliver
 from asyncsvc.web.http.sockets import REFUSED
-from asyncsvc.web.http.streaming import unless_left
 
 JSON_MEDIA = "application/json"
 REFUSED_MOST = 1000
@@ -67,9 +66,6 @@ class Operation:
     """The status of `invalid_request`: OpenAI's API has another."""
     fails: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Codes by status, where the answer is that of a task and the task may fail."""
-    waits: bool = False
-    """Whether it only reads and may wait for others: it is cancelled where its client leaves. A
-    flood of clients that ask and leave would else keep all others waiting."""
 
 
 def operation(**declared: Any) -> Callable[[F], F]:
@@ -89,7 +85,7 @@ def declared(function: Callable[..., Any]) -> Operation | None:
     return found
 
 
-Verb = Callable[[Request], Coroutine[Any, Any, Response]]
+Verb = Callable[[Request], Awaitable[Response]]
 
 
 class Resource(Route):
@@ -123,7 +119,7 @@ class Resource(Route):
         else:
             try:
                 scope["caller"].require(self.scopes.get(scope["method"], Permission.OPEN))
-                response = await self._answer(function, scope, receive, send)
+                response = await function(Request(scope, receive, send))
             except ClientLeft:
                 return  # waiting for a turn, it would hold the closed connection
             except Exception as error:
@@ -133,16 +129,6 @@ class Resource(Route):
                 if turns.waiting < REFUSED_MOST:
                     await turns.next()
         await deliver(response, scope, receive, send)
-
-    async def _answer(self, function: Verb, scope: Scope, receive: Receive, send: Send) -> Response:
-        """Raises ClientLeft where the client has left before the answer was there."""
-        answering = function(Request(scope, receive, send))
-        if (operation := declared(function)) is None or not operation.waits:
-            return await answering
-        found = await unless_left(receive, answering)
-        if found is None:
-            raise ClientLeft("the client left before the answer")
-        return found
 
     async def _options(self, _: Request) -> Response:
         return Response(status_code=204, headers=self._allow)

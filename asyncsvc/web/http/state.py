@@ -36,7 +36,7 @@ from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
 
-LONG_LISTS_AT_ONCE = 2
+LONG_READS_AT_ONCE = 2
 """Lists of hundreds of tasks that are read and made at once: one holds some megabytes until it is
 text, and Python seldom gives back what many of them took."""
 EXPORTS_AT_ONCE = 2
@@ -79,8 +79,8 @@ class Services:
     sockets: Sockets = field(default_factory=Sockets)
     exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))
     """The exports that have a page of tasks in memory."""
-    long_lists: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(LONG_LISTS_AT_ONCE)
+    long_reads: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LONG_READS_AT_ONCE)
     )
     turns: LoopTurns = field(default_factory=LoopTurns)
     """Of answers that take the event loop some milliseconds."""

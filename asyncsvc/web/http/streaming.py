@@ -6,13 +6,15 @@ the whole; the log has one line and no traceback. Work for a client that hangs u
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, AnyStr, TypeVar
 
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from asyncsvc.errors import AsyncsvcError
+from asyncsvc.web.http.body import ClientLeft
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -61,6 +63,33 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
         del working, leaving  # an exception holds this frame, and the task the exception
+
+
+async def for_client(receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
+    """The same for work whose result is needed: raises ClientLeft where the client hangs up
+    before."""
+
+    async def worked() -> tuple[T]:
+        return (await work(),)
+
+    found = await unless_left(receive, worked())
+    if found is None:
+        raise ClientLeft("the client left before its turn")
+    return found[0]
+
+
+@asynccontextmanager
+async def place(receive: Receive, places: asyncio.Semaphore) -> AsyncGenerator[None]:
+    """Hold one of the places; what goes on there is not cancelled. Raises ClientLeft where the
+    client hangs up before one is free."""
+    if places.locked():
+        await for_client(receive, places.acquire)
+    else:
+        await places.acquire()
+    try:
+        yield
+    finally:
+        places.release()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -20,6 +20,7 @@ from asyncsvc.limits.verdict import Reason, Stage
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.http.streaming import for_client
 from asyncsvc.web.tasks.schemas import Breaker, Count, Name, Object, Time
 
 RECENT_MOST = 200
@@ -111,12 +112,12 @@ class Models(TypedDict):
     models: list[ModelState]
 
 
-@operation(scope=Permission.READ, answer=Models, waits=True)
+@operation(scope=Permission.READ, answer=Models)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)
     await parts.reloader.client.look(parts.catalogue.upstreams)
-    await parts.turns.next()
+    await for_client(request.receive, parts.turns.next)
     return JSON({"models": [model(parts, name) for name in parts.settings.models]})
 
 

@@ -7,6 +7,7 @@ and codes. Never keeps anything between two requests.
 import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -26,7 +27,7 @@ from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.http.streaming import LIVE, Streamed, begun
+from asyncsvc.web.http.streaming import LIVE, Streamed, begun, for_client, place
 from asyncsvc.web.tasks import schemas, sse, views, whole_task
 from asyncsvc.web.tasks.queue_order import in_queue_order
 from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
@@ -188,7 +189,7 @@ async def show(request: Request) -> Response:
     return await whole_task.answer(parts, task, request.method)
 
 
-@operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery, waits=True)
+@operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery)
 async def listing(request: Request) -> Response:
     """GET /tasks: the tasks, newest first.
 
@@ -209,16 +210,17 @@ async def listing(request: Request) -> Response:
             return JSON({"tasks": [], "next_cursor": None})
         where["owner"] = only
     order, model = query.get("order") or "newest", query.get("model")
-    # What goes over all tasks may take seconds, for which no list waits.
-    at_once = limit <= PART or query.get("q") or not goes_by_index(where, model, order == "ended")
-    async with nullcontext() if at_once else parts.long_lists:
-        return JSON(await _page(parts, query, where, limit))
+    read = partial(_page, request, where, limit)
+    if query.get("q") or not goes_by_index(where, model, order == "ended"):
+        # It may take seconds, for which no list waits; where its client leaves, it is stopped.
+        return JSON(await for_client(request.receive, read))
+    async with nullcontext() if limit <= PART else place(request.receive, parts.long_reads):
+        return JSON(await read())
 
 
-async def _page(
-    parts: Services, query: QueryParams, where: dict[str, Any], limit: int
-) -> dict[str, Any]:
+async def _page(request: Request, where: dict[str, Any], limit: int) -> dict[str, Any]:
     """A page of at most `limit` tasks, which the filters `where` let through."""
+    parts, query = services(request), request.query_params
     order, text, model = query.get("order") or "newest", query.get("q"), query.get("model")
     named = model and parts.catalogue.name_of(model)
     before = _before(query.get("cursor"), parts.journal.newest)
@@ -227,7 +229,7 @@ async def _page(
     if before is not None and order != "newest":
         raise InvalidRequest("cursor goes with the order newest only", param="cursor")
     if order == "queue":
-        await parts.turns.next()
+        await for_client(request.receive, parts.turns.next)
         found = in_queue_order(parts, where, named, text, limit)
         rows: list[tuple[Task, str | None]] = [(task, None) for task in found]
     else:
@@ -252,18 +254,20 @@ def _filters(query: QueryParams) -> dict[str, Any]:
     return where
 
 
-@operation(scope=Permission.READ, answer=schemas.Stats, waits=True)
+@operation(scope=Permission.READ, answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     parts, asker = services(request), caller(request)
-    await parts.turns.next()
+    await for_client(request.receive, parts.turns.next)
     totals = {"total": 0} | {state.value: 0 for state in State} | dict.fromkeys(WAITING, 0)
     for task in parts.journal.live.values():
         if (kind := task.waiting_for) is not None and asker.sees(task.request.owner):
             totals[f"needs_{kind}"] += 1
     models: dict[str, dict[str, int]] = {}
     without = {state.value: 0 for state in State}
-    for name, state, count in await parts.journal.store.counts(asker.only):
+    async with place(request.receive, parts.long_reads):
+        counts = await parts.journal.store.counts(asker.only)
+    for name, state, count in counts:
         totals["total"] += count
         totals[state] += count
         of_model = without
