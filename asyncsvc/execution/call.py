@@ -109,24 +109,26 @@ class ChunkWriter:
 
     def _flush(self) -> None:
         task = self._task
-        self._offered, self._waiting, self.waiting_chars = self._next_commit()
+        if self.waiting_chars <= ROOM:
+            self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
+        else:
+            self._offered = self._first()
         change = Change(task.request.id, self._drafts(self._offered), epoch=task.epoch + 1)
         self._idle.clear()
         self._append = self._journal.append(change)
         self._append.add_done_callback(self._appended)
 
-    def _next_commit(self) -> tuple[list[Delta], list[Delta], int]:
-        """What goes into the next commit, and what goes on waiting with its characters."""
-        left = self.waiting_chars
-        if left <= ROOM:
-            return self._waiting, [], 0
+    def _first(self) -> list[Delta]:
+        """What goes into the next commit: the rest goes on waiting."""
         count = taken = 0
         while count < len(self._waiting):
             size = self._waiting[count].size
             if count and taken + size > ROOM:
                 break
             count, taken = count + 1, taken + size
-        return self._waiting[:count], self._waiting[count:], left - taken
+        first, self._waiting = self._waiting[:count], self._waiting[count:]
+        self.waiting_chars -= taken
+        return first
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None

@@ -45,6 +45,7 @@ from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import Steps
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,10 @@ class Executor:
         """Everything between the permit and its end; raises only CancelledError."""
         room, asked = 0, call.leader.request
         try:
-            body, room = await self._large_bodies.read(call.leader)
+            if self._journal.has_body(call.leader):
+                body = loads(await self._journal.body(call.leader))  # a small one
+            else:
+                body, room = await self._large_bodies.read(call.leader)
             call.warnings = call.upstream.warnings(body["params"])
             if asked.type == "agent":
                 await self._start(call)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
@@ -56,6 +57,7 @@ Also = Callable[[Sequence[str]], Sequence[Row]]
 Prepare = Callable[[NewTask], Awaitable[NewTask]]
 """Makes what a new task needs before it is stored, and gives the task as it is to be stored."""
 
+_NEW, _ACCEPTED = itemgetter(0), itemgetter(1)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -74,6 +76,9 @@ class Entrance:
     def enter(self, tasks: Sequence[Task], taken: Sequence[Accepted]) -> None:
         """The tasks as they were stored, with the answers to their submits."""
         first = not self._waiting
+        if first and len(tasks) == 1:
+            self._enter(tasks[0], taken[0])
+            return
         self._waiting.extend(zip(tasks, taken, strict=True))
         if first:  # else a turn is asked for already
             self._enter_some()
@@ -280,10 +285,11 @@ class Intake:
                 return replace(request, schedule_id=origin.schedule_id)
             return request if trace is None else replace(request, **trace._asdict())
 
-        pairs = await self._drafted(submissions, owner, now, aside, completed)
+        alone = not described and origin is None and trace is None
+        pairs = await self._drafted(submissions, owner, now, aside, None if alone else completed)
         if aside is not None or described or len(submissions) > 1:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
-        new_tasks, taken = [new for new, _ in pairs], [accepted for _, accepted in pairs]
+        new_tasks, taken = list(map(_NEW, pairs)), list(map(_ACCEPTED, pairs))
         if prepare is not None:
             new_tasks = [await prepare(one) for one in new_tasks]
             self._check_room(owner, len(submissions))
@@ -309,7 +315,7 @@ class Intake:
         owner: str | None,
         now: int,
         aside: Aside | None,
-        completed: Callable[[int, Request], Request],
+        completed: Callable[[int, Request], Request] | None,
     ) -> list[tuple[NewTask, Accepted]]:
         """Each as it is stored and as it is answered; of many, a part in each turn. `completed`
         adds to the request of each index what the submission does not say."""
@@ -321,7 +327,8 @@ class Intake:
             else:
                 drafts = await aside(drafted, self._router, chosen, owner, now)
             for index, (request, body) in zip(part, drafts, strict=True):
-                request = completed(index, request)
+                if completed is not None:
+                    request = completed(index, request)
                 answer = self._admission.answer(request, submissions[index], now)
                 made.append((NewTask(request, body), Accepted(request.id, answer)))
             return made

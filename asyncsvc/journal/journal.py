@@ -67,7 +67,7 @@ Outcome = list[Task] | AsyncsvcError
 """The tasks as they stand after an append, or why it was refused."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Append:
     """Entries that wait for a commit.
 
@@ -80,11 +80,8 @@ class Append:
     done: "asyncio.Future[list[Task]]"
     long: LongTexts | None = None
     """Parts of texts that are to be written ahead."""
-
-    @property
-    def many(self) -> bool:
-        """Whether it brings many tasks. Others may go before it: no client has their ids yet."""
-        return len(self.entries) > MANY and isinstance(self.entries[0], NewTask | Arrival)
+    many: bool = False
+    """Whether it brings many tasks. Others may go before it: no client has their ids yet."""
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future: the entries are on the disk, or refused."""
@@ -122,6 +119,8 @@ class Journal:
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[Append] = []
+        self._large = 0
+        """How many of them bring many tasks."""
         self._left: list[Row] = []
         """Rows that remove what refused appends have left; the next commit has them, too."""
         self._settled: list[tuple[Append, Outcome]] = []
@@ -173,6 +172,8 @@ class Journal:
         """
         done: asyncio.Future[list[Task]] = self._loop.create_future()
         append = Append(entries, then, done)
+        if len(entries) > MANY and isinstance(entries[0], NewTask | Arrival):
+            append.many, self._large = True, self._large + 1
         for entry in entries:
             if is_long(entry):
                 append.long = long_texts(entries, self.live.get)
@@ -272,7 +273,11 @@ class Journal:
                 return
 
     async def _commit_some(self) -> None:
-        batch, self._waiting = _chosen(self._waiting)
+        batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
+        if self._large:
+            batch, later = _without_others(batch)
+            self._waiting[:0] = later
+            self._large = sum(append.many for append in self._waiting)
         batch, ahead, part = _written_ahead(batch)
         try:
             await self._commit(batch, part)
@@ -384,14 +389,10 @@ class Journal:
         self.feed.publish(events)
 
 
-def _chosen(waiting: list[Append]) -> tuple[list[Append], list[Append]]:
-    """The appends for the next commit, and those that go on waiting, each in their order."""
-    batch, rest = waiting[:COMMIT_MOST], waiting[COMMIT_MOST:]
-    large = [append for append in batch if append.many]
-    if len(large) < 2:
-        return batch, rest
-    later = {id(append) for append in large[1:]}
-    return [one for one in batch if id(one) not in later], large[1:] + rest
+def _without_others(batch: list[Append]) -> tuple[list[Append], list[Append]]:
+    """The same with one append of many tasks only, and the others of them."""
+    others = [append for append in batch if append.many][1:]
+    return [append for append in batch if append not in others], others
 
 
 def _written_ahead(batch: list[Append]) -> tuple[list[Append], list[Append], Row | None]:
