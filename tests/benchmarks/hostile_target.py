@@ -74,6 +74,8 @@ class Line(asyncio.Protocol):
 
     async def send(self, *parts: bytes) -> None:
         """Write as fast as the service takes it. Raises ConnectionError where it is closed."""
+        if self.lost.done():
+            raise ConnectionResetError
         self.transport.write(b"".join(parts))
         if self._room.is_set():
             await asyncio.sleep(0)
