@@ -26,6 +26,7 @@ from asyncsvc.web.http.sockets import CLOSE_CODES
 from asyncsvc.web.openapi.document import document
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks.socket_operations import OPERATIONS
+from tests.test_floors import GROUND
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -174,17 +175,7 @@ def command_list() -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-DRAWN_FOR_ALL = {
-    "errors",
-    "clock",
-    "histogram",
-    "large_work",
-    "loop_turns",
-    "memory",
-    "record",
-    "config",
-    "net",
-}
+DRAWN_FOR_ALL = GROUND - {"asyncsvc", "access"}
 """Parts that all may import; the picture of the packages leaves them out."""
 
 

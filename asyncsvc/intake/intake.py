@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
@@ -57,7 +56,6 @@ Also = Callable[[Sequence[str]], Sequence[Row]]
 Prepare = Callable[[NewTask], Awaitable[NewTask]]
 """Makes what a new task needs before it is stored, and gives the task as it is to be stored."""
 
-_NEW, _ACCEPTED = itemgetter(0), itemgetter(1)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -289,7 +287,7 @@ class Intake:
         pairs = await self._drafted(submissions, owner, now, aside, None if alone else completed)
         if aside is not None or described or len(submissions) > 1:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
-        new_tasks, taken = list(map(_NEW, pairs)), list(map(_ACCEPTED, pairs))
+        new_tasks, taken = [new for new, _ in pairs], [accepted for _, accepted in pairs]
         if prepare is not None:
             new_tasks = [await prepare(one) for one in new_tasks]
             self._check_room(owner, len(submissions))

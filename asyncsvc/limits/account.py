@@ -24,6 +24,7 @@ from asyncsvc.errors import (
     RequestTooCostly,
     Unexplained,
     UpstreamAuth,
+    without_frames,
 )
 from asyncsvc.limits.adaptive import Adaptive
 from asyncsvc.limits.breaker import Breaker
@@ -288,6 +289,7 @@ class AccountLimiter:
 
     def disable(self, error: ProviderError) -> None:
         """Take no calls any more, until the next start or reload."""
+        without_frames(error)  # it is kept, and they hold the task's body
         self.fault = error
         self._close()
 

@@ -17,6 +17,7 @@ from asyncsvc.errors import (
     Unexplained,
     UpstreamAuth,
     UpstreamOverloaded,
+    without_frames,
 )
 from asyncsvc.histogram import Histogram
 
@@ -105,6 +106,7 @@ class CallStatistics:
         self.failures[error.code] += 1
         self.latest_failure = error.code
         if isinstance(error, REFUSALS) and not isinstance(error, GateClosed):
+            without_frames(error)  # it is kept, and they hold the task's body
             self.refusal = asyncio.get_running_loop().time(), error
         if error.trips:
             self._measure(1.0)

@@ -37,7 +37,8 @@ async def test_calls_with_large_bodies_wait_for_room_and_others_do_not(tmp_path:
         await services.services.control.cancel(large[1])
         await services.services.control.cancel(large[2])
         await asyncio.sleep(MOMENT)
-        assert [prompt[0] for prompt in client.prompts[-2:]] == ["4", "5"]
+        # Both have room; which of the two bodies is read first is left open.
+        assert sorted(prompt[0] for prompt in client.prompts[-2:]) == ["4", "5"]
 
 
 async def test_room_is_given_in_the_order_of_coming() -> None:

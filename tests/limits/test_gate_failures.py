@@ -347,3 +347,19 @@ async def test_a_probe_steps_back_where_an_older_call_fails_before_it_is_made() 
         probe.confirm()
     probe.release()
     assert broken.wait() == 30
+
+
+@pytest.mark.parametrize("error", [UpstreamAuth("x"), RateLimited("x"), ModelGone("x")])
+@virtual
+async def test_an_error_that_is_kept_holds_no_frames(error: ProviderError) -> None:
+    """They hold the body of the task, which may have megabytes."""
+    account = gate()
+    try:
+        raise error from OSError("the cause")
+    except ProviderError:
+        if isinstance(error, ModelGone):
+            account.disable(error)
+        else:
+            account.failed(error)
+    assert error in (account.fault, (account.statistics.refusal or (0, None))[1])
+    assert error.__traceback__ is None

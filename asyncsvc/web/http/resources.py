@@ -28,8 +28,8 @@ from asyncsvc.web.http.sockets import REFUSED
 
 JSON_MEDIA = "application/json"
 REFUSED_MOST = 1000
-"""Refusals that wait for their turn. As many clients are connected at most; beyond that they wait
-for clients that have left."""
+"""Refusals that wait for their turn: as many as clients may be connected by default. Beyond that
+they would wait for clients that have left."""
 _MARK = "operation"
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -37,8 +37,8 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
 
 LONG_READS_AT_ONCE = 2
-"""Lists of hundreds of tasks that are read and made at once: one holds some megabytes until it is
-text, and Python seldom gives back what many of them took."""
+"""Lists of hundreds of tasks, and counts of all, that are read at once: one list holds some
+megabytes until it is text, and Python seldom gives back what many of them took."""
 EXPORTS_AT_ONCE = 2
 """Exports that have a page in memory: one with a task of 18 MB takes 50 MB. One whose client does
 not read is let go within seconds, and the next one has its turn."""
