@@ -15,20 +15,16 @@ from typing import Self
 
 import psutil
 
-from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds, Command, Ended, Output
 from asyncsvc.sandbox.control_groups import ControlGroups, Group, make_group
 from asyncsvc.sandbox.mounts import HOST, ID, SHARED_MEMORY, WORKSPACE, Mounts
 from asyncsvc.sandbox.supervisor import Process, sealed, supervise
 
 SEARCH = "/usr/bin:/bin:/usr/local/bin"
-NEEDED = ("--seccomp", "--json-status-fd", "--size", "--remount-ro", "--as-pid-1")
-STATUS_BYTES = 4096
+NEEDED = ("--seccomp", "--size", "--remount-ro", "--as-pid-1")
 HELP_S = 5.0
 DEVICES_BYTES = 65_536
 """Room for /dev, which holds names only."""
-SIGNALLED = 128
-"""From here on exit codes are of a signal: bubblewrap itself was killed, for want of memory."""
 BEFORE = """
 if [ "$1" = root ]; then mount -o rbind,ro /dev /dev || exit 125; fi
 shift
@@ -41,9 +37,16 @@ ever outside them, and sets no variable that goes further. Where the service is 
 made read-only first, in a mount namespace of its own: they can be written all the same, but a
 program, which owns them there, cannot change their mode for the whole machine. What is mounted
 below /dev stays, as a workspace may be in memory there."""
-FIRST = 'exec 3>&2 2>/dev/null; "$@" 2>&3 3>&-; exit $?'
+FIRST = r"""
+printf '\0' >&2
+read -r _ <&2 || exit 125
+exec 2>/dev/null
+"$@" 2>&1
+exit $?
+"""
 """Process 1 is a shell from the allow-list, never bubblewrap: /proc/1/exe would lead to its file
-outside, whose mode a program could change where the service is root."""
+outside, whose mode a program could change where the service is root. It starts the program after
+the handshake, for which its stderr is the socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +113,16 @@ class Bubblewrap:
     async def run(self, command: Command, output: Output) -> Ended:
         words = command.words()
         group = make_group(self._groups, self._bounds)
-        source, status = os.pipe()
-        os.set_blocking(source, False)
         try:
             calls = sealed(self._filter)
-            argv = [*_before(group), *self._argv(command, words, calls, status)]
-            process = Process(argv, {}, Path("/"), (calls, status), self._bounds.disk)
-            ended = await supervise(process, command, output)
-            set_up = b'"exit-code"' in _read(source)
-            if ended.exit_code is not None and ended.exit_code < SIGNALLED and not set_up:
-                # bubblewrap writes it only once the program has been started.
-                raise SandboxUnavailable(
-                    f"bubblewrap could not set up the sandbox: {ended.output.strip()[-300:]}"
-                )
-            return ended
+            argv = [*_before(group), *self._argv(command, words, calls)]
+            process = Process(argv, {}, Path("/"), (calls,), self._bounds.disk, sandboxed=True)
+            return await supervise(process, command, output)
         finally:
-            os.close(source)
             if group is not None:
                 await group.remove()
 
-    def _argv(self, command: Command, words: list[str], calls: int, status: int) -> list[str]:
+    def _argv(self, command: Command, words: list[str], calls: int) -> list[str]:
         environment = [
             word
             for name, value in command.variables().items()
@@ -142,7 +135,7 @@ class Bubblewrap:
             *("--uid", str(ID), "--gid", str(ID), "--cap-drop", "ALL"),
             *("--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"),
             *environment,
-            *("--seccomp", str(calls), "--json-status-fd", str(status)),
+            *("--seccomp", str(calls)),
             *self._mounted(command.workspace),
             *("--chdir", WORKSPACE, "--", "/bin/sh", "-c", FIRST, "sh"),
             *self._limited(command.timeout_s),
@@ -210,10 +203,3 @@ def _before(group: Group | None) -> list[str]:
     root = os.geteuid() == 0
     alone = ["unshare", "--mount"] if root else []
     return [*alone, "/bin/sh", "-c", BEFORE, "sh", "root" if root else "user", *doors, "--"]
-
-
-def _read(source: int) -> bytes:
-    try:
-        return os.read(source, STATUS_BYTES)
-    except BlockingIOError:
-        return b""

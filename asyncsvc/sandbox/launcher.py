@@ -7,9 +7,9 @@ description that `namespaces.py` writes. Imports nothing of the service, as it r
     └── init (process 1)  mounts, gives up its rights, waits; at its end the kernel ends all others
         └── the program
 
-A step that fails ends the launcher, with the reason on the descriptor `status`, before the
-program has started. Without threads, so that it may fork. It imports little, as each call pays
-for it: json, signal and typing alone would be half of its time.
+A step that fails ends the launcher, with the reason on stderr, which is the socket of the
+handshake (`handshake.py`) until the program starts. Without threads, so that it may fork. It
+imports little, as each call pays for it: json, signal and typing alone would be half of its time.
 """
 
 from __future__ import annotations
@@ -237,6 +237,14 @@ def wait(child: int) -> int:
             return code if code >= 0 else 128 - code
 
 
+def shake_hands() -> None:
+    """Wait for the service's word to start the program; stderr becomes the program's."""
+    os.write(2, b"\0")
+    if not os.read(2, 1):
+        raise SetupFailed("the service has gone")
+    os.dup2(1, 2)
+
+
 def init(wanted: dict[str, Any], program: bytes) -> int:
     """Process 1: all walls first, then the program, then its end."""
     control("death signal", DEATH_SIGNAL, KILL)
@@ -250,18 +258,19 @@ def init(wanted: dict[str, Any], program: bytes) -> int:
     restrict_calls(program)
     # Nothing of process 1 can be read; the program is an ordinary process again once it is started.
     control("dumpable", DUMPABLE, 0)
+    shake_hands()
     child = os.fork()
     if child == 0:
         start(wanted["words"], wanted["environment"])
     return wait(child)
 
 
-def attempt(action: Callable[[], int], status: int) -> NoReturn:
+def attempt(action: Callable[[], int]) -> NoReturn:
     """End with the action's code, or with the reason why the sandbox could not be made."""
     try:
         code = action()
     except (SetupFailed, OSError, ValueError) as error:
-        os.write(status, str(error).encode(errors="replace"))
+        os.write(2, str(error).encode(errors="replace"))
         code = SETUP_FAILED
     os._exit(code)
 
@@ -269,8 +278,6 @@ def attempt(action: Callable[[], int], status: int) -> NoReturn:
 def main(descriptor: int) -> NoReturn:
     with open(descriptor, "rb") as file:
         wanted = marshal.load(file)
-    status: int = wanted["status"]
-    os.set_inheritable(status, False)
 
     def outside() -> int:
         for path in wanted["groups"]:
@@ -279,10 +286,10 @@ def main(descriptor: int) -> NoReturn:
         control("death signal", DEATH_SIGNAL, KILL)
         child = os.fork()
         if child == 0:
-            attempt(lambda: init(wanted, wanted["filter"]), status)
+            attempt(lambda: init(wanted, wanted["filter"]))
         return wait(child)
 
-    attempt(outside, status)
+    attempt(outside)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ import marshal
 import os
 from pathlib import Path
 
-from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds, Command, Ended, Output, interpreter
 from asyncsvc.sandbox.control_groups import ControlGroups, make_group
 from asyncsvc.sandbox.mounts import HOST, ID, SHARED_MEMORY, WORKSPACE, Mounts
 from asyncsvc.sandbox.supervisor import Process, sealed, supervise
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
-STATUS_BYTES = 4096
 WRITABLE = (WORKSPACE, "/tmp", "/dev/shm", "/dev/null", "/dev/full", "/dev/zero")
 
 
@@ -35,25 +33,18 @@ class Namespaces:
     async def run(self, command: Command, output: Output) -> Ended:
         words = command.words()
         group = make_group(self._groups, self._bounds)
-        source, status = os.pipe()
-        os.set_blocking(source, False)
         try:
-            wanted = self._description(command, words, status, group.doors if group else [])
-            description = sealed(wanted)
+            description = sealed(self._description(command, words, group.doors if group else []))
             argv = [str(interpreter()), "-I", "-S", str(LAUNCHER), str(description)]
-            process = Process(argv, {}, Path("/"), (description, status), self._bounds.disk)
-            ended = await supervise(process, command, output)
-            if ended.exit_code is not None and (reason := _read(source)):
-                raise SandboxUnavailable(f"the launcher could not set up the sandbox: {reason}")
-            return ended
+            process = Process(
+                argv, {}, Path("/"), (description,), self._bounds.disk, sandboxed=True
+            )
+            return await supervise(process, command, output)
         finally:
-            os.close(source)
             if group is not None:
                 await group.remove()
 
-    def _description(
-        self, command: Command, words: list[str], status: int, groups: list[str]
-    ) -> bytes:
+    def _description(self, command: Command, words: list[str], groups: list[str]) -> bytes:
         bounds = self._bounds
         wanted = {
             "words": words,
@@ -70,7 +61,6 @@ class Namespaces:
             "identity": ID,
             "groups": groups,
             "filter": self._filter,
-            "status": status,
             "limits": [
                 ("RLIMIT_AS", bounds.memory),
                 ("RLIMIT_FSIZE", bounds.file),
@@ -82,10 +72,3 @@ class Namespaces:
         }
         # Not json: the launcher would be busy for longer importing it than with all else.
         return marshal.dumps(wanted)
-
-
-def _read(source: int) -> str:
-    try:
-        return os.read(source, STATUS_BYTES).decode(errors="replace")
-    except BlockingIOError:
-        return ""

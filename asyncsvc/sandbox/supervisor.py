@@ -2,7 +2,7 @@
 
 Owns pipes, time limit and kill. Promises that a call ends within a second of its limit, though a
 grandchild holds the pipe; that output is read in pieces and no more than FLOOD_BYTES beyond what
-is kept; and that an abandoned call leaves no process. Never knows what a sandbox is.
+is kept; and that an abandoned call leaves no process. Never knows how a sandbox is made.
 """
 
 import asyncio
@@ -18,7 +18,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Command, Ended, Output
+from asyncsvc.sandbox.handshake import Handshake
 from asyncsvc.sandbox.kept_output import KeptOutput
 
 FLOOD_BYTES = 10_000_000
@@ -30,6 +32,8 @@ hold the pipe."""
 DISK_S = 0.1
 """How often the disk is looked at."""
 MOST_FILES = 100_000
+SIGNALLED = 128
+"""From here on exit codes are of a signal: the sandbox itself was killed, for want of memory."""
 NICE = 10
 """By how much programs step back behind the service where both want the processor."""
 
@@ -38,7 +42,8 @@ NICE = 10
 class Process:
     """What to start. `descriptors` stay open in it and are closed here once it has started.
 
-    It is killed when the workspace's file system has lost `disk` bytes since.
+    It is killed when the workspace's file system has lost `disk` bytes since. One that is
+    `sandboxed` makes a sandbox first, and takes part in the handshake by its stderr.
     """
 
     argv: Sequence[str]
@@ -46,6 +51,7 @@ class Process:
     folder: Path
     descriptors: Sequence[int] = ()
     disk: int | None = None
+    sandboxed: bool = False
 
 
 class Stop(Enum):
@@ -57,23 +63,30 @@ class Stop(Enum):
 
 
 async def supervise(process: Process, command: Command, output: Output) -> Ended:
-    """Start a process, give it stdin, read its output, and kill it at its limits."""
+    """Start a process, give it stdin, read its output, and kill it at its limits.
+
+    Raises SandboxUnavailable where the sandbox of a sandboxed process could not be set up.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     source, sink = os.pipe()
     kept = KeptOutput(command.max_output_bytes, output)
     reader = _Reader(loop, source, kept, max(command.max_output_bytes, 0) + FLOOD_BYTES)
+    handshake = Handshake(loop) if process.sandboxed else None
     try:
-        child = _start(process, command.stdin, sink)
+        child = _start(process, command.stdin, sink, handshake)
         try:
             stop = await _run(child, reader, command, process.disk)
         finally:
-            await _end(child)
+            await _end(child, handshake)
         if stop is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(reader.end), DRAIN_S)
+            _check(handshake, _exit_code(child.returncode))
     finally:
         reader.close()
+        if handshake is not None:
+            handshake.close()
     if reader.failure is not None:
         raise reader.failure
     lines = {
@@ -90,6 +103,12 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
     )
 
 
+def _check(handshake: Handshake | None, code: int | None) -> None:
+    """Raises SandboxUnavailable where a sandbox ended by itself before it was set up."""
+    if handshake is not None and not handshake.completed and code is not None and code < SIGNALLED:
+        raise SandboxUnavailable(f"the sandbox could not be set up: {handshake.text()}")
+
+
 class Child:
     """A process that has been started with no descriptors but its own.
 
@@ -97,13 +116,13 @@ class Child:
     descriptors by itself.
     """
 
-    def __init__(self, process: Process, stdin: int, sink: int) -> None:
+    def __init__(self, process: Process, stdin: int, sink: int, errors: int) -> None:
         """Raises OSError where there is nothing to start."""
         self._child = subprocess.Popen(
             process.argv,
             stdin=stdin,
             stdout=sink,
-            stderr=sink,
+            stderr=errors,
             env=dict(process.environ),
             cwd=process.folder,
             pass_fds=tuple(process.descriptors),
@@ -126,6 +145,13 @@ class Child:
         """The exit code once the process has ended; negative for a signal."""
         return self._ended.result() if self._ended.done() else None
 
+    def lives(self) -> bool:
+        """Whether it has not ended, though that may not have been seen yet."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
     async def wait(self) -> int:
         """Wait for the end; the exit code."""
         return await asyncio.shield(self._ended)
@@ -141,15 +167,18 @@ class Child:
             self._loop.call_soon_threadsafe(self._ended.set_result, code)
 
 
-def _start(process: Process, stdin: bytes, sink: int) -> Child:
+def _start(process: Process, stdin: bytes, sink: int, handshake: Handshake | None) -> Child:
     source = None
     try:
         source = _readable(stdin)
-        return Child(process, source, sink)
+        child = Child(process, source, sink, sink if handshake is None else handshake.inside)
     finally:
         for descriptor in (sink, source, *process.descriptors):
             if descriptor is not None:
                 os.close(descriptor)
+    if handshake is not None:
+        handshake.begin(child.lives)
+    return child
 
 
 async def _run(child: Child, reader: "_Reader", command: Command, disk: int | None) -> Stop | None:
@@ -194,12 +223,16 @@ def _free(folder: Path) -> tuple[int, int] | None:
     return found.f_bavail * found.f_frsize, found.f_favail
 
 
-async def _end(child: Child) -> None:
+async def _end(child: Child, handshake: Handshake | None) -> None:
     """Kill the process group, if it still runs, and await its end."""
-    if child.returncode is None:
-        # Not by `child.kill`: what the program has started belongs to its group.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+    try:
+        if child.returncode is None and handshake is not None:
+            await handshake.refuse(child.wait)
+    finally:
+        if child.returncode is None:
+            # Not by `child.kill`: what the program has started belongs to its group.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
     await child.wait()
 
 

@@ -63,8 +63,13 @@ def fill(disk: Path, name: str = "ballast") -> Path:
 
 def failing(call: str, error: str, when: str) -> list[str]:
     """Start something whose `call` fails with `error` as `when` says, such as `3..9`."""
+    return injecting(call, f"error={error}:when={when}")
+
+
+def injecting(call: str, fault: str) -> list[str]:
+    """Start something whose system `call` has a `fault`, as strace's `inject` writes it."""
     need(None if shutil.which("strace") else "strace is not installed")
-    inject = f"inject={call}:error={error}:when={when}"
+    inject = f"inject={call}:{fault}"
     return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
 
 
