@@ -78,7 +78,9 @@ async def test_a_slow_network_delays_the_text_and_loses_none(
         await expect(seen.page.locator(".bar .link")).to_contain_text("live")
 
 
-async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visiting) -> None:
+async def test_an_answer_of_a_megabyte_is_not_drawn_anew_for_each_piece(
+    tmp_path: Path, visit: Visiting
+) -> None:
     block = (
         "## Part\n\n" + "A sentence of an answer that is very long. " * 20 + "\n\n- one\n- two\n\n"
     )
@@ -93,10 +95,13 @@ async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visit
         await open_task(seen.page, site.url, task_id)
         await seen.page.evaluate(
             """() => {
-                 window.longest = 0; let last = performance.now();
-                 const frame = now => { window.longest = Math.max(window.longest, now - last);
-                                        last = now; requestAnimationFrame(frame); };
-                 requestAnimationFrame(frame);
+                 window.drawn = 0;
+                 const count = changes => { for (const change of changes)
+                   for (const node of change.type === "characterData"
+                                      ? [change.target] : change.addedNodes)
+                     window.drawn += node.textContent.length; };
+                 new MutationObserver(count).observe(document.body,
+                   { childList: true, characterData: true, subtree: true });
                }"""
         )
         upstream.gate.set()
@@ -109,7 +114,8 @@ async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visit
 
         await until(parts, lambda number: number == 70 * 7)
         assert await seen.page.locator(".log .read .block.code").count() == 7
-        assert await seen.page.evaluate("window.longest") < 1000, "no frame took long"
+        # To draw all of it anew for each of 400 pieces would be 200 times its length.
+        assert await seen.page.evaluate("window.drawn") < 10 * len(text)
         await seen.page.reload()
         await until(parts, lambda number: number == 70 * 7)
         size = await seen.page.evaluate("document.querySelector('.log .read').textContent.length")
