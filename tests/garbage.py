@@ -7,13 +7,14 @@ from pathlib import Path
 from types import FrameType
 
 import asyncsvc
+from asyncsvc.simulator.exchange import Exchange
 
 OURS = str(Path(asyncsvc.__file__).parent)
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Nothing is collected meanwhile; what is found unreachable by `frames` can be looked at."""
+    """Nothing is collected meanwhile; what is found unreachable by `left` can be looked at."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -27,13 +28,18 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def frames() -> list[str]:
-    """The functions of ours whose frames are in cycles."""
+def left() -> list[str]:
+    """The functions of ours whose frames are in cycles, and the classes whose objects are; but not
+    those of the simulated provider."""
     gc.collect()
-    found = {
-        f"{Path(one.f_code.co_filename).stem}.{one.f_code.co_name}"
-        for one in gc.garbage
-        if isinstance(one, FrameType) and one.f_code.co_filename.startswith(OURS)
-    }
+    found = set()
+    for one in gc.garbage:
+        if isinstance(one, FrameType):
+            if one.f_code.co_filename.startswith(OURS):
+                found.add(f"{Path(one.f_code.co_filename).stem}.{one.f_code.co_name}")
+        elif type(one).__module__.startswith(f"{asyncsvc.__name__}.") and not isinstance(
+            one, Exchange
+        ):
+            found.add(type(one).__qualname__)
     gc.garbage.clear()
     return sorted(found)

@@ -71,11 +71,11 @@ class Recovery:
         """The answer of the run that was cut; None where the call is to be made anew. Raises
         ProviderError where the run may have acted and its answer is lost."""
         call.presume_begun()
-        fault: ProviderError = InternalError("asyncsvc itself was stopped in mid-run")
-        if (found := await self._inquire(call, fault)) is not None:
+        stopped = "asyncsvc itself was stopped in mid-run"
+        if (found := await self._inquire(call, InternalError(stopped))) is not None:
             return found
         if call.begun and not _all_allow(call):
-            raise fault
+            raise InternalError(stopped)
         call.session_key = call.upstream.session_key(
             call.leader.id, call.leader.starts + 2 + call.repeats
         )

@@ -239,7 +239,10 @@ class Intake:
         if self.closed:
             raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
         if self.overload is not None and (reason := self.overload()) is not None:
-            raise reason
+            try:
+                raise reason
+            finally:
+                del reason  # else it would hold its own frame, and all that is above
 
     def turn_away(self) -> None:
         """Raise what `check_open` raises, before `submit` is called, and count the refusal."""

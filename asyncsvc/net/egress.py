@@ -131,8 +131,11 @@ class Egress:
                 reason = error if isinstance(error, Refused) else Refused(f"no address: {text}")
             else:
                 good.append(text)
-        if not good:
-            raise reason
+        try:
+            if not good:
+                raise reason
+        finally:
+            del reason  # else it would hold its own frame, and all that is above
         return good
 
     def check(self, address: Address, host: str) -> None:

@@ -87,8 +87,12 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
         reader.close()
         if handshake is not None:
             handshake.close()
-    if reader.failure is not None:
-        raise reader.failure
+    if (failure := reader.failure) is not None:
+        reader.failure = None
+        try:
+            raise failure
+        finally:
+            del failure  # else it would hold its own frame, and the output with it
     lines = {
         Stop.OUTPUT: f"\n[killed after {kept.read} bytes of output]",
         Stop.DISK: "\n[killed because it took too much of the disk]",

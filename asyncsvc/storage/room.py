@@ -33,6 +33,7 @@ class DiskRoom:
         """Set while there is room for new calls to providers."""
         self.open.set()
         self._folder = database.absolute().parent
+        self._log = database.with_name(f"{database.name}-wal")
         self._taken = 0
         """Bytes that are being written at this moment."""
 
@@ -47,13 +48,20 @@ class DiskRoom:
         if not least:
             return
         free = shutil.disk_usage(folder or self._folder).free
-        left = (self.of(free) if folder is None else free) - self._taken
+        left = (self.of(free) - self._in_log() if folder is None else free) - self._taken
         if left - need < least:
             raise NoRoom(
                 f"{left / MB:.0f} MB are free on the disk, this takes {need / MB:.1f} MB and "
                 f"limits.disk_free_mb = {least // MB} stay free; delete files or tasks, or make "
                 "room there"
             )
+
+    def _in_log(self) -> int:
+        """Bytes by which the database may still grow when its log is copied into it."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @asynccontextmanager
     async def taking(self, need: int) -> AsyncGenerator[None]:

@@ -77,6 +77,16 @@ async def test_writes_under_way_count(tmp_path: Path) -> None:
             pass
 
 
+async def test_what_the_log_will_add_to_the_database_counts(tmp_path: Path) -> None:
+    one = kept(tmp_path / "x.db", 200)
+    (tmp_path / "x.db-wal").write_bytes(bytes(2 * MB))
+    with disk(203):
+        one.check(MB)
+        with pytest.raises(NoRoom):
+            one.check(2 * MB)
+        one.check(2 * MB, tmp_path)  # a copy beside the database
+
+
 async def test_free_pages_are_room_while_the_log_can_grow(tmp_path: Path) -> None:
     one = kept(tmp_path / "x.db", 200)
     one.free_pages = 150 * MB

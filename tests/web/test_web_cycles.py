@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.garbage import frames, uncollected
+from asyncsvc.errors import Overloaded
+from tests.garbage import left, uncollected
 from tests.polling import until
 from tests.web.serving import HANG, Service, ask, message
 
@@ -42,7 +43,40 @@ REFUSED: dict[str, tuple[str, str, Any]] = {
 async def test_a_refused_request(fresh: Service, name: str) -> None:
     with uncollected():
         await _refused(fresh, *REFUSED[name])
-        assert frames() == []
+        assert left() == []
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_request_while_no_task_is_taken(fresh: Service, name: str) -> None:
+    fresh.parts.intake.overload = lambda: Overloaded("the disk is full", retry_after=1)
+    with uncollected():
+        await _refused(fresh, *REFUSED[name])
+        assert left() == []
+
+
+FORMS = {
+    "whole": (200, {"purpose": "batch"}),
+    "of another purpose": (400, {"purpose": "assistants"}),
+    "with a long field": (400, {"purpose": "batch", "x": "y" * 2000}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_a_form(fresh: Service, name: str) -> None:
+    status, fields = FORMS[name]
+    with uncollected():
+        form = {"file": ("x.jsonl", b"{}\n")}
+        answer = await fresh.http.post("/v1/files", files=form, data=fields)
+        assert answer.status_code == status
+        assert left() == []
+
+
+async def test_a_file_for_which_there_is_no_room(fresh: Service) -> None:
+    fresh.parts.journal.store.upkeep.room.least = lambda: 1 << 60
+    with uncollected():
+        answer = await fresh.http.post("/v1/files", files={"file": ("x", b"x" * 600_000)})
+        assert answer.status_code == 503
+        assert left() == []
 
 
 async def _failed(service: Service) -> None:
@@ -108,4 +142,4 @@ async def test_an_end(fresh: Service, name: str) -> None:
     with uncollected():
         await ENDS[name](fresh)
         await until(under_way, lambda count: count == 0)
-        assert frames() == []
+        assert left() == []

@@ -54,7 +54,10 @@ async def chat(
             while not run.answer.done:
                 event = await events.get()
                 if isinstance(event, ProviderError):
-                    raise event
+                    try:
+                        raise event
+                    finally:
+                        del event  # else it would hold its own frame, and the messages with it
                 run.take(event)
                 sink.alive()
                 if sink.full:

@@ -256,6 +256,7 @@ class Form:
 
     async def close(self) -> None:
         """Remove the pieces of a file that has not become whole."""
+        del self._parser  # which holds this form
         if self._upload is not None:
             await self._upload.abandon()
             self._files.swept()
