@@ -94,6 +94,11 @@ async def test_free_pages_are_room_while_the_log_can_grow(tmp_path: Path) -> Non
         one.check(MB)
         with pytest.raises(NoRoom):
             one.check(MB, tmp_path)  # a copy cannot use them
+        async with one.taking(49 * MB):
+            pass
+        one.check(MB)
+        with pytest.raises(NoRoom):  # until the next look they count as used
+            one.check(2 * MB)
     assert one.of(LOG_BYTES - 1) == LOG_BYTES - 1
 
 
