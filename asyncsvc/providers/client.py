@@ -153,8 +153,11 @@ class Client:
                     stream = self._stream(upstream, CHAT, body, sink.head, own, session_key, trace)
                     async with aclosing(stream) as parts:
                         async for part in parts:
-                            await reading.take(frames.feed(part))
-                    await reading.take(frames.end())
+                            if frames.held <= ASIDE_BYTES:
+                                await reading.take(frames.feed(part))
+                            else:
+                                await reading.take(await self._complete(frames, part))
+                    await reading.take(await self._complete(frames))
             except TimeoutError:
                 if not answer.ended:
                     raise reading.late(frames.end()) from None
@@ -198,12 +201,14 @@ class Client:
             async with asyncio.timeout(limit_s) as limit:
                 async with aclosing(stream) as parts:
                     async for part in parts:
-                        found += [f for f in frames.feed(part) if not isinstance(f, Mark)]
+                        more = await self._complete(frames, part)
+                        found += [f for f in more if not isinstance(f, Mark)]
                         if found and isinstance(found[0], Odd):
                             break
                         if found:
                             limit.reschedule(asyncio.get_running_loop().time() + LINGER_S)
-                found += [f for f in frames.end() if not isinstance(f, Mark)]
+                more = await self._complete(frames)
+                found += [f for f in more if not isinstance(f, Mark)]
         except TimeoutError:
             if not found:
                 raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
@@ -327,6 +332,17 @@ class Client:
         if size < ASIDE_BYTES:
             return orjson.dumps(body)
         return await self._large_work.run(size, partial(orjson.dumps, body))
+
+    async def _complete(self, frames: Frames, part: bytes | None = None) -> list[Any]:
+        """What is complete with a part of the body, or (None) with its end."""
+        work = frames.end if part is None else partial(frames.feed, part)
+        if frames.held <= ASIDE_BYTES or not (part is None or frames.completes(part)):
+            return work()
+        try:
+            return await self._large_work.run(frames.held, work)
+        except asyncio.CancelledError:
+            frames.forget()  # the thread may still read it
+            raise
 
     async def _refusal(
         self, response: httpx.Response, upstream: Upstream, own: Mapping[str, Sequence[str]]

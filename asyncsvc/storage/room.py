@@ -28,7 +28,7 @@ class DiskRoom:
         self.least: Callable[[], int] = lambda: 0
         """Bytes that are kept free, by the settings at that moment; 0: all may be used."""
         self.free_pages = 0
-        """Bytes of the database's free pages: those of the last look, less what was written since."""
+        """Bytes of the database's free pages at the last look, less what was written since."""
         self.open = asyncio.Event()
         """Set while there is room for new calls to providers."""
         self.open.set()

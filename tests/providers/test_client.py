@@ -1,12 +1,17 @@
 """The client over tables of answers: what each of them becomes."""
 
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
 import aiohttp
 import httpx
 import orjson
 import pytest
 import respx
 
-from asyncsvc.config.settings import Limits
+from asyncsvc.config.settings import Limits, Timeouts
 from asyncsvc.errors import (
     AuthUnexplained,
     ConnectTimeout,
@@ -21,8 +26,9 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamTooLarge,
 )
+from asyncsvc.large_work import ASIDE_BYTES, LargeWork
 from asyncsvc.providers.answers.size import LEAST, AnswerRoom
-from asyncsvc.providers.client import ERROR_BYTES
+from asyncsvc.providers.client import ERROR_BYTES, Client
 from asyncsvc.providers.dialects import SESSION_HEADER, Preset
 from tests.upstreams import (
     ASK,
@@ -40,11 +46,13 @@ from tests.upstreams import (
     failure,
     in_turn,
     piece,
+    standing_still,
     stream,
     upstream,
 )
 
 CHAT = f"{URL}/chat/completions"
+T = TypeVar("T")
 
 # What is sent ---------------------------------------------------------------------------------
 
@@ -61,6 +69,63 @@ async def test_a_request_is_what_the_upstream_says() -> None:
     assert request.headers["content-type"] == "application/json"
     assert request.headers["accept"] == "text/event-stream, application/json"
     assert (request.headers["x-agent"], request.headers[SESSION_HEADER]) == ("main", "s")
+
+
+class Noted(LargeWork):
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.asked = asyncio.Event()
+
+    async def run(self, size: int, work: Callable[[], T]) -> T:
+        self.sizes.append(size)
+        self.asked.set()
+        return await super().run(size, work)
+
+
+LONG = "long " * 200_000
+LONG_ANSWERS = {
+    "an event": piece(LONG, "stop") + DONE,
+    "events without blank lines": (piece(LONG) + piece(finish="stop") + DONE).replace(
+        b"\n\n", b"\r"
+    ),
+    "a document": orjson.dumps(
+        {"choices": [{"message": {"content": LONG}, "finish_reason": "stop"}]}
+    ),
+    "an event without an end": piece(LONG, "stop").rstrip(),
+}
+
+
+@pytest.mark.parametrize("name", LONG_ANSWERS)
+async def test_a_long_event_is_read_beside_the_event_loop(name: str) -> None:
+    body, noted = LONG_ANSWERS[name], Noted()
+    parts = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+    sheet = Sheet()
+    async with Client(
+        Timeouts(), standing_still, in_turn([stream(*parts)]), large_work=noted
+    ) as one:
+        await one.chat(upstream(), ASK, {}, sheet)
+    assert sheet.text == LONG
+    assert [size > ASIDE_BYTES for size in noted.sizes] == [True]
+
+
+async def test_a_call_that_is_cancelled_does_not_wait_for_a_long_event() -> None:
+    held, noted = threading.Event(), Noted()
+    body = piece(LONG, "stop") + DONE
+    parts = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+    async with Client(
+        Timeouts(), standing_still, in_turn([stream(*parts)]), large_work=noted
+    ) as one:
+        before = asyncio.ensure_future(LargeWork.run(noted, 1, held.wait))
+        calling = asyncio.ensure_future(one.chat(upstream(), ASK, {}, Sheet()))
+        await noted.asked.wait()
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        held.set()
+        await before
 
 
 # Right answers in odd shapes ------------------------------------------------------------------

@@ -19,6 +19,7 @@ from asyncsvc.providers.answers.lenient_json import Halves, NotJson, NotUtf8, To
 from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
 BOM = b"\xef\xbb\xbf"
+CLOSING = (b"}", b"]")
 PAGE_BYTES = 64 * 1024
 """How much is kept of a page: enough for its words."""
 
@@ -31,6 +32,8 @@ class Frames:
     def __init__(self, *, final: bool = False, most: int = DEFAULT_BYTES) -> None:
         self.empty = True
         """Nothing but white space has come."""
+        self.held = 0
+        """Bytes of what is not complete yet."""
         self._final = final
         self._most = most
         self._body: _Sniffed | EventStream | _Whole | _Page = _Sniffed()
@@ -43,7 +46,18 @@ class Frames:
                 return []
             part, self.empty = begun, False
             self._body = body = self._reader(part[:1])
-        return body.feed(part)
+        found = body.feed(part)
+        self.held = body.held
+        return found
+
+    def completes(self, part: bytes) -> bool:
+        """Whether what is held may be complete with this part."""
+        whole = isinstance(self._body, _Whole)
+        return part.rstrip(BLANKS)[-1:] in CLOSING if whole else b"\n" in part or b"\r" in part
+
+    def forget(self) -> None:
+        """Forget what has come: it may still be read in another thread."""
+        self._body, self.held = _Sniffed(), 0
 
     def end(self) -> list[Any]:
         """The frames that the end of the body completes."""
@@ -83,6 +97,7 @@ class _Whole:
     def __init__(self, most: int) -> None:
         self._most = most
         self._body = bytearray()
+        self.held = 0
         self._next_try = 0
         self._given = False
         self._counts = json_bounds.Counts()
@@ -96,7 +111,7 @@ class _Whole:
         if self._beyond:
             return []
         self._body += part
-        size = len(self._body)
+        self.held = size = len(self._body)
         if size > self._most:
             raise too_large(self._most)
         try:
@@ -107,10 +122,12 @@ class _Whole:
             value = orjson.loads(self._body)
         except json_bounds.BeyondBounds as error:
             body, self._body, self._beyond = bytes(self._body), bytearray(), True
+            self.held = 0
             return [_unread(body, TooMuch(str(error)), whole=True)]
         except orjson.JSONDecodeError:
             return []
         self._body.clear()
+        self.held = 0
         self._next_try, self._next_check, self._open = 0, json_bounds.SMALL, 0
         self._counts, self._given = json_bounds.Counts(), True
         return [value]
@@ -126,7 +143,7 @@ class _Whole:
 
     def _tried(self, part: bytes, size: int) -> bool:
         """Whether the body may be whole: the provider may keep the connection open."""
-        if size < self._next_try or part.rstrip(BLANKS)[-1:] not in (b"}", b"]"):
+        if size < self._next_try or part.rstrip(BLANKS)[-1:] not in CLOSING:
             return False
         if size > WHOLE_BYTES and self._open:
             return False
@@ -148,6 +165,8 @@ class _Whole:
 
 class _Page:
     """HTML, or something like it: its words only."""
+
+    held = 0
 
     def __init__(self) -> None:
         self._body = bytearray()
@@ -207,7 +226,7 @@ class EventStream:
         self._halves = Halves(final=final)
         self._final = final
         self._tail: list[bytes] = []
-        self._held = 0
+        self.held = 0
         """Bytes of the event that is not complete yet."""
         self._after_cr = False
         self._data: list[bytes] = []
@@ -240,7 +259,7 @@ class EventStream:
         if lines and self._tail:
             lines[0] = b"".join(self._tail) + lines[0]
             self._tail.clear()
-            self._held = sum(map(len, self._data)) + LINE_COST * len(self._data)
+            self.held = sum(map(len, self._data)) + LINE_COST * len(self._data)
         found = self._lines(lines)
         if rest:
             self._tail.append(rest)
@@ -302,8 +321,8 @@ class EventStream:
         self._hold(len(data) + LINE_COST)
 
     def _hold(self, size: int) -> None:
-        self._held += size
-        if self._held > self._most:
+        self.held += size
+        if self.held > self._most:
             raise too_large(self._most)
 
     def _field(self, line: bytes, found: list[Any]) -> None:
@@ -328,7 +347,7 @@ class EventStream:
         """A blank line: what was gathered is an event."""
         if self._data:
             data, beyond = b"\n".join(self._data).strip(BLANKS), self._beyond
-            self._data, self._held, self._open, self._beyond = [], 0, True, None
+            self._data, self.held, self._open, self._beyond = [], 0, True, None
             if data:
                 found += [_unread(data, beyond)] if beyond else self._documents(data)
                 self._open = False
