@@ -104,8 +104,35 @@ async def test_forty_that_do_not_read_do_not_shut_the_service(
         await service.http.aclose()
         for number in range(MOST):
             request = requests[number % len(requests)]
+            if number % 3 == 0:
+                request += b"GET /tasks HTTP/1.1\r\nx: "  # the head of one more has begun
             await stack.enter_async_context(asking(service, request))
         await until(lambda: free(service), bool)
+
+
+async def test_a_fault_in_the_look_at_one_connection_does_not_spare_the_others(
+    tmp_path: Path,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO, connections.__name__)
+    look = connections.Connection.look
+
+    def faulty(connection: connections.Connection, elapsed_s: float) -> None:
+        if connection.transport.get_extra_info("peername")[1] == first.getsockname()[1]:
+            raise RuntimeError("not expected")
+        look(connection, elapsed_s)
+
+    async with serving(tmp_path) as service:
+        requests = await large(service)
+        await service.http.aclose()
+        async with asking(service, requests["a task"]) as first:
+            monkeypatch.setattr(connections.Connection, "look", faulty)
+            async with asking(service, requests["a task"]):
+                await rest(first)
+                await let_go(caplog)
+    assert "a fault of ours" in caplog.text
 
 
 @pytest.mark.parametrize("number", range(8))

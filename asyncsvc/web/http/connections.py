@@ -151,8 +151,13 @@ class Connections:
         """One round for all is cheaper than a timer for each request."""
         self._later()
         for connection in list(self._open.values()):
-            if connection is not None:
+            if connection is None:
+                continue
+            try:
                 connection.look(self._every_s)
+            except Exception:  # the others are looked at all the same
+                log.exception("a fault of ours while looking at a connection, which is closed")
+                connection.transport.abort()
 
 
 class Reading(Enum):
@@ -324,7 +329,8 @@ class Connection(HttpToolsProtocol):
             self._all.discard(self.transport)
             return
         if stalled:
-            path = "" if self.scope is None else self.scope["path"]
+            # There is none while the head of one more request comes.
+            path = "" if self.scope is None else self.scope.get("path", "")
             log.info("a client that does not read its answer is disconnected: %s", path)
             reset(self.transport)
             return
