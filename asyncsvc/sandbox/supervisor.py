@@ -40,7 +40,7 @@ NICE = 10
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What to start. `descriptors` stay open in it and are closed here once it has started.
+    """What to start. `descriptors` stay open in it; here they are closed in any case.
 
     It is killed when the workspace's file system has lost `disk` bytes since. One that is
     `sandboxed` makes a sandbox first, and takes part in the handshake by its stderr.
@@ -69,10 +69,17 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    source, sink = os.pipe()
+    handshake = None
+    try:
+        handshake = Handshake(loop) if process.sandboxed else None
+        source, sink = os.pipe()
+    except OSError:  # no more descriptors
+        if handshake is not None:
+            handshake.close()
+        _close(process.descriptors)
+        raise
     kept = KeptOutput(command.max_output_bytes, output)
     reader = _Reader(loop, source, kept, max(command.max_output_bytes, 0) + FLOOD_BYTES)
-    handshake = Handshake(loop) if process.sandboxed else None
     try:
         child = _start(process, command.stdin, sink, handshake)
         try:
@@ -177,12 +184,17 @@ def _start(process: Process, stdin: bytes, sink: int, handshake: Handshake | Non
         source = _readable(stdin)
         child = Child(process, source, sink, sink if handshake is None else handshake.inside)
     finally:
-        for descriptor in (sink, source, *process.descriptors):
-            if descriptor is not None:
-                os.close(descriptor)
+        _close(
+            (sink, *process.descriptors) if source is None else (sink, source, *process.descriptors)
+        )
     if handshake is not None:
         handshake.begin(child.lives)
     return child
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 async def _run(child: Child, reader: "_Reader", command: Command, disk: int | None) -> Stop | None:

@@ -1,6 +1,7 @@
 """A command in each backend: its output, its exit code, its limits, and what remains of it."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -159,6 +160,22 @@ async def test_no_descriptor_is_left(run: Run) -> None:
     for argv in (["-c", "pass"], ["-c", "import time; time.sleep(60)"]):
         await run(*argv, stdin=b"x", timeout_s=2.0)
     await run("no-such-program", python=False)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+async def test_a_call_that_finds_no_more_descriptors_leaves_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    await run("-c", "pass")
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr("asyncsvc.sandbox.supervisor.os.pipe", refused)
+    ended = await asyncio.gather(run("-c", "pass"), return_exceptions=True)
+    monkeypatch.undo()
+    assert "too many open files" in str(ended) or "126" in str(ended)
+    del ended
     assert len(os.listdir("/proc/self/fd")) <= before
 
 

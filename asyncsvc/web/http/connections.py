@@ -329,8 +329,8 @@ class Connection(HttpToolsProtocol):
             self._all.discard(self.transport)
             return
         if stalled:
-            # There is none while the head of one more request comes.
-            path = "" if self.scope is None else self.scope.get("path", "")
+            # Not by `self.scope`, which may be that of a head that still comes.
+            path = "" if self.cycle is None else self.cycle.scope["path"]
             log.info("a client that does not read its answer is disconnected: %s", path)
             reset(self.transport)
             return
